@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from config.dicom_peers import Destination, Listener
+from config.destinations import Destination
+from config.listener import Listener
 from config.section import Part as _Part
 from config.value_types import AETitle, Kind, Pattern
 

@@ -30,13 +30,15 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from config.archives import Backfill, Priors
 from config.audit import Audit
 from config.deidentification import Deidentification
-from config.dicom_peers import Backfill, Destination, Listener, Priors, Tls
+from config.destinations import Destination
 from config.dicomweb import DicomWebServer
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
 from config.hl7 import HL7
+from config.listener import Listener
 from config.notifications import Notifications
 from config.openid import OpenID
 from config.routing import RoutingRule, check_rules
@@ -44,6 +46,7 @@ from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
 from config.servers import Broker, Database, with_password
+from config.tls import Tls
 from config.traces import Traces
 from config.value_types import IssuerName, Network, Pattern, TimeZone, UIDRoot, ViewerURL, uri_of
 

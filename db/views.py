@@ -333,7 +333,7 @@ WHERE NOT EXISTS (SELECT 1 FROM feedback later WHERE later.finding_id = f.findin
 
 _READER_AGREEMENT = View(
     "reader_agreement",
-    "How readers judged findings, by their latest verdict on each, a month, model and label.",
+    "What readers thought of findings, by their latest verdict on each, a month, model and label.",
     {
         "month": "Month of the verdict.",
         "model": "Name of the model.",

@@ -40,7 +40,7 @@ def check_parents(labels: Sequence[LabelSpec]) -> None:
 
 
 def consistent(labels: Sequence[LabelSpec], probabilities: Sequence[float]) -> tuple[Consistent, ...]:
-    """Judge every label from its raw probability: raise each parent to its most probable part, then imply parents.
+    """Evaluate every label from its raw probability: raise each parent to its most probable part, then imply parents.
 
     A label in shadow never raises one that is delivered: nothing that is sent may depend on it.
     """

@@ -69,7 +69,7 @@ class LungFields:
         return clipped
 
     def involvement(self, mask: Mask) -> LungInvolvement:
-        """How much of each lung a mask ``bool[rows, columns]`` covers, and in which zones; judged on a thinned grid."""
+        """How much of each lung a mask ``bool[rows, columns]`` covers, and in which zones, on a thinned grid."""
         step = max(1, max(mask.shape) // LONGEST)
         thin = mask[::step, ::step]
         grid = replace(self.letterbox, rows=thin.shape[0], columns=thin.shape[1])

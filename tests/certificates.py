@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from config.dicom_peers import Tls
+from config.tls import Tls
 
 LOCAL_NAMES = "DNS:localhost,IP:127.0.0.1"
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")

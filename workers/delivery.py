@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import repeat
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.logging import job_in_log
 from config.settings import Settings
 from db import deliveries

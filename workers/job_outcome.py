@@ -15,7 +15,7 @@ from pydicom import dcmwrite
 from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from db.records import FindingRecord, LesionRecord, NotEligible, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.laterality import NO_PLACE, side_of, zones_of

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from db.backfill import LONGEST_PULL
 from workers.clock import Elapsed
 from workers.destinations.destination_kind import PeerError, PeerUnreachableError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.routing import RoutingRule
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible, Route

@@ -15,7 +15,7 @@ from itertools import groupby
 
 from pydicom.dataset import Dataset
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db import stale_objects
 from db.database import Database

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
+from config.tls import Tls
 
 TLS_PROBLEM = "TLS: "
 """Each reason of a :class:`TlsProblem` begins so; whoever is refused for one has not said an AE title yet."""

@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from pydicom.uid import generate_uid
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db import verification
 from db.database import Database

@@ -60,7 +60,7 @@ class HttpServer:
             if kept and isinstance(error, ConnectionError):  # it has closed the connection while nobody used it
                 return self.request(path, deadline - time.monotonic(), body, headers)
             raise NotReachedError(f"it cannot be reached ({type(error).__name__})") from error
-        return self._judged(status, answer)
+        return self._checked(status, answer)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -104,7 +104,7 @@ class HttpServer:
         response.close()  # before Python 3.12 read1 leaves it open, and with it no further request is sent
         return b"".join(parts)
 
-    def _judged(self, status: int, answer: Answer) -> Answer:
+    def _checked(self, status: int, answer: Answer) -> Answer:
         if status in (200, 201):
             return answer
         who = f"the model server {self._endpoint.url}"

@@ -124,7 +124,7 @@ class GrpcTransport:
             return ask(request, timeout=seconds, metadata=[("authorization", f"Bearer {token}")] if token else [])
         except grpc.RpcError as error:
             self._close()
-            raise self._judged(error) from error
+            raise self._checked(error) from error
 
     def _close(self) -> None:
         """Leave the channel: another reads renewed certificates, and knows no longer wait of its own."""
@@ -132,7 +132,7 @@ class GrpcTransport:
             self._channel.close()
             self._channel = None
 
-    def _judged(self, error: Any) -> Exception:
+    def _checked(self, error: Any) -> Exception:
         code, details = error.code(), str(error.details() or "")[:_LONGEST_ERROR]
         details = "".join(each if each.isprintable() else " " for each in details)
         if code in _AWAY:

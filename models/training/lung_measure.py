@@ -1,7 +1,7 @@
 """Measure lung fields as the node finds them: how well they cover what was drawn, and which side each lung is.
 
-Every image is judged by a network that has not seen its patient, as it is and mirrored: a network that only knows how
-pictures usually hang would call a mirrored chest's lungs the wrong way round.
+Every image is evaluated by a network that has not seen its patient, as it is and mirrored: a network that only knows
+how pictures usually hang would call a mirrored chest's lungs the wrong way round.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from node.cli.common import console, database_opens, fail, print_json, settings_of, stop_on_signals
 

@@ -144,7 +144,7 @@ def _print(done: Evaluation) -> None:
             false = f"{found.false_per_hundred.value:.1f}"
             table.add_row(label, str(found.boxes), *(f"{item.value:.3f}" for item in shares), false)
         console.print(table)
-    for label, reason in done.unjudged.items():
+    for label, reason in done.not_evaluated.items():
         console.print(f"not analysed: {label}: {reason}", markup=False)
     for name, reason in done.problems[:_LEFT_OUT]:
         console.print(f"left out: {name}: {reason}", markup=False)

@@ -80,7 +80,7 @@ def _export(settings: Settings, studies: tuple[str, ...], wanted: Filters, out: 
     except (ExportError, ValueError) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{error.strerror}: {error.filename}; when that is mended, go on with --resume")
+        fail(f"{error.strerror}: {error.filename}; once that is fixed, continue with --resume")
     for (kind, reason), count in sorted(report.refused.items()):
         console.print(escape(f"{count} {kind} not exported: {reason}"))
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(report.exported.items())) or "nothing"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from config.dicom_peers import Listener, Peer
+from config.listener import Listener, Peer
 from config.value_types import is_ae_title
 from workers.tls import PeerCertificate, tls_remedy
 

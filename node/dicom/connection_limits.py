@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from node.dicom.association_policy import LIMIT, LIMIT_OF_ADDRESS, Rejection
 
 Close = Callable[[str], None]

@@ -21,7 +21,7 @@ from pynetdicom import evt
 from pynetdicom.presentation import build_context
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db.audit import AuditEntry, write_entry
 from db.audit_events import ASKED, SENT

@@ -25,9 +25,10 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
-from config.dicom_peers import Listener, Tls
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from config.listener import Listener
 from config.logging import escaped
+from config.tls import Tls
 from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
 from node.dicom.instance_store import InstanceStore, SpoolFile

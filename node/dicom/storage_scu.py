@@ -15,7 +15,7 @@ from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from config.dicom_peers import Tls
+from config.tls import Tls
 from models.radiograph.data_set import MALFORMED
 from workers.association import is_stored, open_association, status_text
 from workers.tls import ClientContext, TlsError, client_context

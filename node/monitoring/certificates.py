@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from config.dicom_peers import Tls
 from config.settings import Settings
+from config.tls import Tls
 from node.monitoring.check import Check
 from workers.clock import for_people, utc_now
 from workers.tls import WRONG_USE, TlsProblem, client_context, fingerprint_of, server_context, tls_problem

@@ -14,8 +14,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.audit import AuditRepository
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
 from config.settings import Settings
+from config.tls import Tls
 from db import audit, audit_chain, audit_feed, rejected_associations
 from db.audit_feed import FeedState
 from db.connection_problem import connection_problem

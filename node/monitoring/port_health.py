@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
-from config.dicom_peers import Tls
 from config.dicomweb import DicomWebServer
 from config.hl7 import HL7
 from config.settings import Admin, Settings
+from config.tls import Tls
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_front
 from node.monitoring.check import Check

@@ -22,7 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.logging import keeping_warnings
 from config.openid import OpenID
 from config.settings import Admin, Settings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db.audit import AuditTrail
 from db.database import Database

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.dicom_peers import Destination, Listener, Peer
+from config.destinations import Destination
+from config.listener import Listener, Peer
 from config.routing import RoutingRule, routing_warnings
 from config.settings import Settings, SettingsError, load
 

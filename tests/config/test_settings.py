@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 import config
-from config.dicom_peers import Peer
+from config.listener import Peer
 from config.reference import commented_toml, differences, effective_toml, keys, markdown_table
 from config.settings import MAXIMUM_SOCKET_PATH, Settings, SettingsError, load
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store, Workers
 from db.records import Outcome
 from models.contract import Finding, InputSpec, ModelInput, Prediction

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from node.cli.main import cli
 from tests.integration.studies import frontal, whole_study
 from tests.node.dicom.listening import Listening, listening

@@ -19,7 +19,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.routing import RoutingRule
 from config.settings import Results, Settings, Store, Workers
 from db import jobs, repeated_instances, studies

@@ -13,7 +13,7 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from sqlalchemy import text
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store
 from db import holds, jobs, rejection_notes, repeated_instances, studies
 from db.database import Database

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Models, Results, Settings, Site, Workers
 from models.model_registry import UnknownModel
 from tests.workers.harness import radiograph

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from pydicom import dcmread
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store, Workers
 from db import deliveries
 from db.records import Delivery

@@ -17,7 +17,7 @@ import pytest
 from pydicom import dcmwrite
 from pynetdicom import AE, evt
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Workers, load
 from db import jobs
 from db.database import Database

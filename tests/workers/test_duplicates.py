@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store
 from db.states import DeliveryState
 from tests.workers.builders import FakeClock, delivery

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Results, Settings
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible

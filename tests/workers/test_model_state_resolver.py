@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmwrite
 from sqlalchemy import Engine
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Models, Settings, Store, Workers
 from db import jobs
 from db.database import Database

@@ -13,7 +13,7 @@ import highdicom
 import pytest
 from pydicom import Dataset, dcmread
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from db import studies
 from db.records import NotEligible, Outcome
 from tests.workers.results.test_objects import complaints

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from config.dicom_peers import Destination, Priors
+from config.archives import Priors
+from config.destinations import Destination
 from config.settings import Eligibility, Settings
 from db import priors as store
 from db.database import Database

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.routing import RoutingRule
 from db.records import Route
 from workers.routing import (

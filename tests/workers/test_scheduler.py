@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from config.dicom_peers import Destination, Priors
+from config.archives import Priors
+from config.destinations import Destination
 from config.settings import Results, Settings, Store
 from db import deliveries, jobs, priors, studies
 from db.node_rules import Rules

@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store
 from db import deliveries, jobs, rejection_notes
 from db.database import Database

@@ -14,7 +14,7 @@ import pytest
 from pydicom import dcmwrite
 from sqlalchemy.exc import OperationalError
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store
 from db import holds, jobs
 from db.database import Database

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmwrite
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Eligibility, Settings
 from node.dicom.eligibility import check_eligibility
 from tests.orthanc import running_orthanc

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Store, Workers
 from db import verification
 from db.records import Unverified

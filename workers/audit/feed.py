@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from config.audit import AuditRepository
-from config.dicom_peers import Tls
 from config.settings import Settings
+from config.tls import Tls
 from db import audit_chain, audit_feed
 from db.audit import AuditTrail, entries_after, remove_old
 from db.database import Database

@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC
 
 from config.audit import AuditRepository
-from config.dicom_peers import Tls
+from config.tls import Tls
 from db.audit import RecordedEntry
 from workers.tls import load_authorities, load_identity, tls_problem, trust_authorities
 

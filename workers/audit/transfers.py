@@ -14,7 +14,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from db.audit import AuditEntry, write_entry
 from db.audit_events import BEGIN_SENDING, QUERIED, SENT
 from db.database import Database

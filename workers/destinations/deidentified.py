@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from config.deidentification import Deidentification
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from db.patients import PatientIdentifier, PatientRules
 from workers.deidentification.folder import ExportError, ExportFolder, open_export
 from workers.deidentification.images import NotExportable

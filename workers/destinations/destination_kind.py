@@ -14,7 +14,7 @@ from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Protocol
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 
 _NOT_SUPPORTED = "a peer of this kind cannot be asked for that"
 

@@ -2,7 +2,7 @@
 
 The files are sent as they are, one request an object, so that each has an answer of its own. `dicomweb-client` is not
 used: it writes data sets anew, takes an answer whose media type has a parameter for an empty one, and logs the headers,
-which hold the credentials. It is a judge in the tests.
+which hold the credentials. The tests compare with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from urllib.parse import quote, urlencode
 
 from pydicom.dataset import Dataset
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
+from config.tls import Tls
 from workers.destinations.destination_kind import (
     DestinationKind,
     NoAnswerError,

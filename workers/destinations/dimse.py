@@ -21,7 +21,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
+from config.tls import Tls
 from workers.association import busy, is_stored, open_association, status_text
 from workers.destinations.destination_kind import (
     DestinationKind,

@@ -21,8 +21,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
 from config.settings import Site
+from config.tls import Tls
 from db.patients import PatientRules
 from db.records import NOTE
 from workers.destinations.destination_kind import (

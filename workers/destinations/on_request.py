@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Receipt, Verdict
 
 

@@ -16,7 +16,8 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
+from config.tls import Tls
 from models.remote.time_limit import within
 from workers.destinations.destination_kind import NoAnswerError, PeerUnreachableError
 from workers.tls import load_identity, trust_authorities

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta, tzinfo
 from functools import partial
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db import backfill as store
 from db.backfill import BackfillOutcome

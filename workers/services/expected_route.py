@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db.not_eligible_codes import MAY_BE_CHEST
 from db.records import FindingRecord, NotEligible, Route, StudyFacts, TriageDecision

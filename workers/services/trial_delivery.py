@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom import dcmwrite
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Verdict
 from workers.results.encoder import Equipment

@@ -37,7 +37,7 @@ from models.training.evaluation.detection import Detected, detect
 from models.training.evaluation.evaluation_report import evaluation_page
 from models.training.evaluation.lesions import LesionFigures, kind_of, lesion_figures
 from models.training.evaluation.measure import Measured, measure
-from models.training.evaluation.predict_as_node import Judged, WithLungs, run
+from models.training.evaluation.predict_as_node import EvaluatedModel, WithLungs, run
 from models.training.evaluation.predictions import LEARNT, Predictions, image_names, write_predictions
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, segment
@@ -115,7 +115,7 @@ def evaluate(
     return found
 
 
-def _as_served(spec: ModelSpec, device: Device, threads: int) -> Judged:
+def _as_served(spec: ModelSpec, device: Device, threads: int) -> EvaluatedModel:
     """The model, loaded: with the bundled lungs where a network shows masks of what lies in them."""
     if spec.kind is ModelKind.FINDINGS:
         return FindingsServer(spec)
@@ -152,7 +152,7 @@ def _check_label_names(label_names: LabelNames, samples: Sequence[Sample]) -> No
 
 
 def measure_network(
-    network: Judged, samples: Sequence[Sample], label_names: LabelNames, progress: Progress | None = None
+    network: EvaluatedModel, samples: Sequence[Sample], label_names: LabelNames, progress: Progress | None = None
 ) -> Measured:
     """Run a loaded network over samples.
 
@@ -187,12 +187,12 @@ def summarise(
     """All figures of what was measured."""
     classified: dict[str, Classified] = {}
     groups: dict[str, list[Group]] = {}
-    unjudged: dict[str, str] = {}
+    not_evaluated: dict[str, str] = {}
     for column, label in enumerate(spec.labels):
         scores, truths, samples = measured.labelled(column)
         found = classify(label.name, scores, truths, [item.patient for item in samples], label.threshold, rounds)
         if found is None:
-            unjudged[label.name] = _why_not(truths)
+            not_evaluated[label.name] = _why_not(truths)
         else:
             classified[label.name] = found
             dices, fewer = measured.dices(label.name), max(20, rounds // 5)
@@ -210,7 +210,7 @@ def summarise(
         boxes=_boxes(spec, measured, rounds),
         confusions=_confusions(spec, measured),
         groups=groups,
-        unjudged=unjudged,
+        not_evaluated=not_evaluated,
         problems=(*dataset.problems, *measured.problems),
         folder=out,
         learnt=learnt_from(spec, measured.samples),
@@ -310,7 +310,7 @@ def predictions_of(measured: Measured) -> Predictions:
     )
 
 
-def _write(found: Evaluation, network: Judged, label_names: LabelNames) -> None:
+def _write(found: Evaluation, network: EvaluatedModel, label_names: LabelNames) -> None:
     out = found.folder
     out.mkdir(parents=True, exist_ok=True)
     write_predictions(out / "predictions.csv", predictions_of(found.measured))

@@ -13,7 +13,7 @@ from models.training.evaluation.detection import NAMED, Detected, Matched, match
 from models.training.evaluation.lesions import LESION_WORDS, lesion_rows
 from models.training.evaluation.measure import Measured
 from models.training.evaluation.overlays import overlays
-from models.training.evaluation.predict_as_node import Judged
+from models.training.evaluation.predict_as_node import EvaluatedModel
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, dice
 from models.training.metrics import calibration_curve, roc_points
@@ -36,7 +36,7 @@ from models.training.truths import LabelNames
 _BINS = 20
 
 
-def evaluation_page(found: Evaluation, network: Judged, label_names: LabelNames) -> str:
+def evaluation_page(found: Evaluation, network: EvaluatedModel, label_names: LabelNames) -> str:
     """The whole page; ``network`` shows its best and its worst images once more."""
     spec, measured = found.spec, found.measured
     sections = [("Summary", _summary(found))]
@@ -64,8 +64,8 @@ def evaluation_page(found: Evaluation, network: Judged, label_names: LabelNames)
             parts.append(note(words) + pictures(shown[label.name]))
         if parts:
             sections.append((label.name, joined(parts)))
-    if found.unjudged:
-        sections.append(("Not analysed", table(("finding", "why"), list(found.unjudged.items()))))
+    if found.not_evaluated:
+        sections.append(("Not evaluated", table(("finding", "why"), list(found.not_evaluated.items()))))
     sections.append(("Left out", problem_list(found.problems)))
     return page(f"{spec.title} {spec.version} on {found.split}", _lead(found), sections)
 

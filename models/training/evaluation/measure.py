@@ -60,7 +60,7 @@ class Measured:
         return tuple(sample.patient for sample in self.samples)
 
     def labelled(self, column: int) -> tuple[Values, Bools, list[Sample]]:
-        """Scores, truths and samples of the images that can judge a label."""
+        """Scores, truths and samples of the images with a known truth for a label."""
         known = self.known[:, column]
         samples = [sample for sample, use in zip(self.samples, known, strict=True) if use]
         return self.scores[known, column], self.truths[known, column], samples

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from models.contract import Finding
 from models.radiograph.geometry import Letterbox
 from models.training.evaluation.measure import Measured, true_mask
-from models.training.evaluation.predict_as_node import Judged, Shown, run
+from models.training.evaluation.predict_as_node import EvaluatedModel, Shown, run
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import dice
 from models.training.pages import ANSWER, TRUTH, Mark, picture
@@ -25,7 +25,7 @@ _MANY_LABELS = 6
 Pick = tuple[int, str]
 
 
-def overlays(found: Evaluation, network: Judged, label_names: LabelNames) -> dict[str, list[Markup]]:
+def overlays(found: Evaluation, network: EvaluatedModel, label_names: LabelNames) -> dict[str, list[Markup]]:
     """For each label of the model the pictures of its extreme images."""
     measured = found.measured
     each = _EACH if len(found.spec.labels) <= _MANY_LABELS else _FEWER

@@ -71,11 +71,11 @@ class Unreadable:
     reason: str
 
 
-Judged = Network | FindingsServer
+EvaluatedModel = Network | FindingsServer
 """What can be measured: a network, here or on an inference server, or a program that answers findings."""
 
 
-def run(network: Judged, samples: Sequence[Sample], batch: int = BATCH) -> Iterator[Shown | Unreadable]:
+def run(network: EvaluatedModel, samples: Sequence[Sample], batch: int = BATCH) -> Iterator[Shown | Unreadable]:
     """What the model says about each sample, in order.
 
     Raises:
@@ -83,14 +83,14 @@ def run(network: Judged, samples: Sequence[Sample], batch: int = BATCH) -> Itera
         ModelUnavailableError: the model runs elsewhere and cannot be asked now.
     """
     if isinstance(network, FindingsServer):
-        yield from (_told(network, sample) for sample in samples)
+        yield from (_answered(network, sample) for sample in samples)
         return
     for at in range(0, len(samples), batch):
         yield from _batch(network, samples[at : at + batch])
 
 
-def _told(program: FindingsServer, sample: Sample) -> Shown | Unreadable:
-    """What a program says. Where it cannot tell, the image is left out: no answer is no negative."""
+def _answered(program: FindingsServer, sample: Sample) -> Shown | Unreadable:
+    """The findings of a program; an image on which it gives no answer is left out, for that is no negative."""
     image = _read(sample)
     if isinstance(image, Unreadable):
         return image

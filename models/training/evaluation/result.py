@@ -19,7 +19,7 @@ from models.training.figures import LabelFigures
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured, and the folder that holds it; ``unjudged`` says why a label has no figures.
+    """What was measured, and the folder that holds it; ``not_evaluated`` says why a label has no figures.
 
     ``learnt`` of the images the network has learnt from, as far as its evidence tells: on those it shows its memory.
     """
@@ -34,7 +34,7 @@ class Evaluation:
     boxes: Mapping[str, Detected]
     confusions: tuple[Confusion, ...]
     groups: Mapping[str, Sequence[Group]]
-    unjudged: Mapping[str, str]
+    not_evaluated: Mapping[str, str]
     problems: tuple[tuple[str, str], ...]
     folder: Path
     learnt: int = 0
@@ -82,6 +82,6 @@ class Evaluation:
             "boxes": {label: item.as_dict() for label, item in self.boxes.items()},
             "confusion": [item.as_dict() for item in self.confusions],
             "groups": {label: [item.as_dict() for item in rows] for label, rows in self.groups.items()},
-            "unjudged": dict(self.unjudged),
+            "not_evaluated": dict(self.not_evaluated),
             "left_out": [{"image": name, "reason": reason} for name, reason in self.problems],
         }

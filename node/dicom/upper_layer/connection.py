@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pynetdicom import evt
 from pynetdicom.association import Association
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand
 
 Answering = Callable[[SpooledInstance, StoreCommand], Answer]

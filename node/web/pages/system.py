@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.reference import Difference, differences, effective_toml
 from config.settings import SettingsError
 from db.assessments import unmatched

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from config.settings import Eligibility
 from db import instances
 from db.database import Database

@@ -14,9 +14,10 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine, text
 
-from config.dicom_peers import Listener, Tls
+from config.listener import Listener
 from config.routing import RoutingRule
 from config.settings import Eligibility, Models
+from config.tls import Tls
 from db.database import Database
 from db.engine import connect, migrate
 from db.rejected_associations import add

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.dicom_peers import Listener, Peer
+from config.listener import Listener, Peer
 from node.dicom.association_policy import CALLED_UNKNOWN, CALLING_UNKNOWN, CALLING_WRONG_ADDRESS, AssociationPolicy
 
 PEERS = Listener(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from db import jobs
 from db.database import Database
 from tests.node.dicom.listening import Listening, chest, listening

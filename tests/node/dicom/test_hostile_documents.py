@@ -16,7 +16,7 @@ import pytest
 from pydicom import Dataset, uid
 from pydicom.uid import generate_uid
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from config.settings import Eligibility
 from db.database import Database
 from db.engine import connect, migrate

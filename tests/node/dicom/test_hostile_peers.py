@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pydicom.uid import generate_uid
 
-from config.dicom_peers import Listener
-from config.dicom_peers import Peer as KnownPeer
+from config.listener import Listener
+from config.listener import Peer as KnownPeer
 from node.dicom.connection_limits import LIMIT, LIMIT_OF_ADDRESS, Connections
 from node.dicom.presentation_contexts import is_storage_class
 from node.dicom.upper_layer.fragments import MinimumRate

@@ -10,7 +10,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 from sqlalchemy.exc import OperationalError
 
-from config.dicom_peers import Listener, Peer
+from config.listener import Listener, Peer
 from db import rejected_associations
 from db.database import Database
 from db.rejected_associations import RejectedAssociation

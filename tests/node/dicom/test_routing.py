@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from pydicom import Dataset
 from sqlalchemy import select
 
-from config.dicom_peers import Listener, Peer
 from config.dicomweb import DicomWebServer
+from config.listener import Listener, Peer
 from config.routing import RoutingRule
 from config.settings import Models, Settings
 from db.queries.routing import images_by_rule

@@ -13,7 +13,7 @@ from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect

@@ -22,7 +22,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
 from sqlalchemy.exc import OperationalError
 
-from config.dicom_peers import Listener, Peer
+from config.listener import Listener, Peer
 from db import instances
 from db.database import Database
 from db.engine import connect, migrate

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from config.dicom_peers import Listener
-from config.dicom_peers import Peer as KnownPeer
+from config.listener import Listener
+from config.listener import Peer as KnownPeer
 from node.cli.main import cli
 from node.dicom.storage_scu import Outgoing, Peer, SendError, associations, echo, find_files, send_files
 from tests.node.dicom.listening import listening

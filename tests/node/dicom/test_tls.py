@@ -17,8 +17,9 @@ from typing import Literal
 
 import pytest
 
-from config.dicom_peers import Listener, Tls
-from config.dicom_peers import Peer as KnownPeer
+from config.listener import Listener
+from config.listener import Peer as KnownPeer
+from config.tls import Tls
 from db import rejected_associations
 from node.dicom.association_policy import CALLING_WITHOUT_TLS, CALLING_WRONG_CERTIFICATE
 from tests.certificates import Certificates, Issued, certificates

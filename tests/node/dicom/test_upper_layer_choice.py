@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from pynetdicom.dul import DULServiceProvider
 
-from config.dicom_peers import Listener
+from config.listener import Listener
 from node.dicom.upper_layer.choice import missing_hooks, upper_layer
 from node.dicom.upper_layer.connection import Receiving
 from node.dicom.upper_layer.fast import FastUpperLayer

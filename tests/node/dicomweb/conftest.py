@@ -15,7 +15,7 @@ from dicomweb_client import DICOMwebClient
 from dicomweb_client.session_utils import create_session
 from sqlalchemy import Engine, text
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db.engine import connect, migrate
 from db.queries.own_results import OwnResult, ResultKeys

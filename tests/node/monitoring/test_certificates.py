@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from config.dicom_peers import Listener, Peer, Tls
+from config.listener import Listener, Peer
 from config.settings import Settings, Store
+from config.tls import Tls
 from node.monitoring.certificates import Validity, check_certificates, check_tls, validity
 from node.monitoring.check import Check
 from node.monitoring.permissions import check_permissions

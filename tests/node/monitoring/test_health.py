@@ -13,7 +13,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings, Site, Store
 from db.queries.system import Growth
 from node.dicom.instance_store import SET_ASIDE

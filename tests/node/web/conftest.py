@@ -17,7 +17,7 @@ from argon2 import PasswordHasher
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from db.users import Accounts
 from models.contract import Code, Finding, ModelInput, Prediction

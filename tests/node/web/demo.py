@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Admin, Settings, Site, Store
 from db import deliveries, holds, jobs, verification
 from db.database import Database

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from config.dicom_peers import Destination, Listener
+from config.destinations import Destination
+from config.listener import Listener
 from config.settings import load
 from db.destinations import DestinationLeases
 from db.queries.metrics import Waiting

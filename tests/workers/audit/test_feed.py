@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from config.audit import Audit, AuditRepository
-from config.dicom_peers import Tls
 from config.settings import Settings, Site
+from config.tls import Tls
 from db import audit_feed
 from db.audit import AuditEntry, AuditTrail
 from db.audit_chain import anchors_in

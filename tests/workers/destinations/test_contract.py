@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydicom import dcmwrite
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from node.monitoring.health import check_destination
 from tests.dripping import dripping

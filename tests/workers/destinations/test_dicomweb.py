@@ -17,8 +17,9 @@ from dicomweb_client import DICOMwebClient
 from pydantic import ValidationError
 from pydicom import dcmwrite
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
 from config.settings import Settings
+from config.tls import Tls
 from db.records import Unverified
 from node.monitoring.health import check_destination
 from tests.certificates import Certificates, certificates

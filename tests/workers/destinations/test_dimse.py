@@ -22,7 +22,7 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from tests.orthanc import running_orthanc, wait_until
 from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, Verdict

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from config.dicom_peers import Destination, Listener, Tls
+from config.destinations import Destination
+from config.listener import Listener
+from config.tls import Tls
 from node.dicom.storage_commitment import CommitmentReports
 from node.monitoring.remedies import remedy
 from tests.certificates import Certificates, Issued, certificates

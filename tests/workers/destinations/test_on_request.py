@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import update
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from db import deliveries, holds, tables
 from db.queries import own_results
 from db.queries.own_results import Level, ResultKeys

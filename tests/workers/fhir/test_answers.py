@@ -13,8 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
 from config.settings import Site
+from config.tls import Tls
 from tests.workers.fhir.studies import Study, note, outgoing, study
 from workers.destinations.destination_kind import Outgoing, PeerError, Receipt, Verdict
 from workers.destinations.fhir import Fhir, _Server

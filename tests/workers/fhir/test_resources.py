@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from config.dicom_peers import Destination
+from config.destinations import Destination
 from config.settings import Settings
 from models.contract import Code
 from tests.workers.fhir.real_server import SCHEMA, skip_without_npm_parts

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from config.dicom_peers import Destination, Tls
+from config.destinations import Destination
 from config.settings import Settings, Site, load
+from config.tls import Tls
 from db.database import Database
 from db.engine import connect
 from db.queries import study_details

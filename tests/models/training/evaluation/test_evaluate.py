@@ -201,8 +201,8 @@ def test_labels_may_have_other_names_in_the_data(tmp_path: Path) -> None:
             evaluate(file, tmp_path / "d", "all", tmp_path / "out", truths={label: (name,)})
     # A copy of a picture in the same class is left out, so each picture differs a little.
     found = evaluate(file, tmp_path / "d", "all", tmp_path / "out", truths={"pneumothorax": ("collapsed",)}, rounds=20)
-    assert "pneumothorax" in {*found.classified, *found.unjudged}
-    assert found.unjudged["lung_opacity"] == "the data set says nothing of it"
+    assert "pneumothorax" in {*found.classified, *found.not_evaluated}
+    assert found.not_evaluated["lung_opacity"] == "the data set says nothing of it"
 
 
 def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:

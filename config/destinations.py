@@ -1,4 +1,4 @@
-"""The settings of DICOM in both directions: the listener and its callers, destinations, TLS, and backfill."""
+"""The settings of a destination, and what each kind of destination needs of them."""
 
 from __future__ import annotations
 
@@ -13,94 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from config.secret import Secret
 from config.section import Part as _Part
-from config.section import Port
-from config.value_types import URI, AETitle, CertificateName, Kind, Network
-
-
-class Peer(_Part):
-    """A calling AE that may open an association."""
-
-    ae_title: AETitle
-    """Calling AE title, compared exactly."""
-    addresses: tuple[Network, ...] = ()
-    """IP addresses or networks (CIDR) it may call from; empty: any address."""
-    certificates: tuple[CertificateName, ...] = ()
-    """Certificates that it may show: a common or alternative name, or the SHA-256 fingerprint, as sha256:AB:CD:… It
-    must call by TLS then. Empty: any certificate of tls.ca, and calls without TLS where the listener takes them."""
-    stat: bool = False
-    """Treat studies from this AE as STAT."""
-    query: bool = False
-    """Let this AE query and retrieve this node's own results: C-FIND, C-MOVE (to the AE titles of destinations) and
-    C-GET. What there is to retrieve: see destinations[].kind on-request."""
-
-
-class Tls(_Part):
-    """DICOM over TLS in both directions (PS3.15 B.12): the certificate of this node, and whom it trusts. Renewed files
-    are used for the next association, without a restart."""
-
-    certificate: Path | None = None
-    """PEM file with this node's certificate, and after it those of the CAs between it and the root: shown to callers,
-    and to destinations that ask for it."""
-    key: Path | None = None
-    """PEM file with its key, without a passphrase and readable by the node's user alone; empty: it is in the same
-    file."""
-    ca: Path | None = None
-    """PEM file with the CAs, or single certificates, that callers and destinations must have theirs from."""
-    crl: Path | None = None
-    """PEM file with the certificate revocation list of each of these CAs (RFC 5280); empty: none is looked at. A list
-    that is missing or over lets nobody in."""
-
-
-class Listener(_Part):
-    """The storage SCP (PS3.4 Annex B)."""
-
-    ae_title: AETitle = "PLEURA"
-    """Our AE title; a called AE title that differs is rejected."""
-    host: str = "127.0.0.1"
-    """Address to bind. Set 0.0.0.0 to be reached from other machines, and name the peers then."""
-    port: Port = 11112
-    """TCP port; 0 takes a free one and prints it."""
-    transport: Literal["plain", "tls", "both"] = "plain"
-    """plain: listener.port without TLS. tls: listener.tls_port alone. both: both ports."""
-    tls_port: Port = 2762
-    """TCP port for DICOM over TLS; 0 takes a free one and prints it."""
-    peers: tuple[Peer, ...] = ()
-    """Calling AEs that are accepted. Empty: every AE on this machine, nobody from outside it."""
-    maximum_associations: int = Field(default=25, ge=1, le=500)
-    """Associations at a time; a further one is rejected (transient, local limit exceeded)."""
-    maximum_associations_per_address: int = Field(default=20, ge=1, le=500)
-    """Associations at a time from one address, so that no machine can take them all."""
-    maximum_unassociated: int = Field(default=10, ge=1, le=500)
-    """Connections at a time that have not asked for an association yet; the oldest one is closed for a further one."""
-    request_timeout_seconds: float = Field(default=10, gt=0)
-    """A connection that has not sent its whole A-ASSOCIATE-RQ after this time is closed."""
-    minimum_bytes_per_second: int = Field(default=500, ge=0)
-    """An association is aborted if a message comes slower than this, on average over listener.idle_timeout_seconds."""
-    maximum_pdu: int = Field(default=131072, ge=4096, le=16 * 1024 * 1024)
-    """Largest PDU that we accept, in bytes."""
-    maximum_instance_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
-    """A larger data set is answered with 0xA700."""
-    idle_timeout_seconds: float = Field(default=60, gt=0)
-    """An association without traffic is aborted after this time."""
-    maximum_waiting_jobs: int = Field(default=0, ge=0)
-    """While so many images wait for analysis, further ones are answered with 0xA700, and their senders try again. STAT
-    ones are taken, and so is what is not analysed. 0: no limit but the disk's."""
-    accept_other_classes: bool = True
-    """Accept, record and ignore every other storage class, so that a PACS can forward whole studies."""
-    upper_layer: Literal["fast", "stock"] = "fast"
-    """How PDUs are read. fast: by Pleura, on private parts of pynetdicom; where they are missing, stock is used, with a
-    warning. stock: by pynetdicom alone; slower, holds a data set in memory, and knows no minimum rate."""
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """The ports that are opened, by their keys; the first one is where the node calls itself."""
-        keys = {"plain": ("port",), "tls": ("tls_port",), "both": ("port", "tls_port")}[self.transport]
-        return {key: getattr(self, key) for key in keys}
-
-    @property
-    def has_tls(self) -> bool:
-        """Whether callers may use TLS."""
-        return self.transport != "plain"
+from config.value_types import URI, AETitle, CertificateName, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,34 +196,3 @@ class Destination(_Part):
         if self.kind == "dimse":
             return f"{self.ae_title} at {self.host}:{self.port}"
         return "here, for whoever asks" if self.kind == "on-request" else self.url or f"folder {self.folder}"
-
-
-class Priors(_Part):
-    """Comparing findings with those of the last prior chest radiograph, which is pulled from an archive."""
-
-    archive: str = ""
-    """Name of the destination that is searched by C-FIND and sends by C-MOVE (docs/priors.md); it must know the
-    listener as a move destination. Empty: nothing is pulled or compared."""
-    wait_seconds: float = Field(default=120, ge=1, le=3600)
-    """The summary of a study waits for its prior until so long after the study's first image. Everything else waits
-    never."""
-    lookback_days: int = Field(default=1825, ge=1)
-    """Older priors are not looked for."""
-    timeout_seconds: float = Field(default=60, gt=0)
-    """Time limit for each answer of the archive."""
-
-
-class Backfill(_Part):
-    """Pulling what an archive holds and this node has not received, by C-FIND and C-MOVE: `pleura backfill`."""
-
-    archive: str = ""
-    """Name of the destination that is searched. It must know the listener's AE title, address and port as a move
-    destination, and the listener must admit it. Empty: `pleura backfill` needs `--archive`."""
-    daily_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
-    """Time of day (HH:MM, in site.time_zone) at which the scheduler searches the archive. Empty: never."""
-    hours: float = Field(default=24, gt=0, le=24 * 31)
-    """How far back it searches then. Study Dates count, so the search covers whole days."""
-    maximum_waiting: int = Field(default=4, ge=1)
-    """The next study is pulled only while fewer jobs than this wait for a worker: today's patients come first."""
-    timeout_seconds: float = Field(default=600, gt=0)
-    """Time limit for each answer of the archive. While it sends a series it may be silent."""
