@@ -13,14 +13,12 @@ from db.holds import send_recorded
 from db.instance_statements import insert_or_ignore
 from db.records import IS_PRIOR
 from db.states import JobState
+from db.study_rules import READ_ELSEWHERE
 from db.study_status import take_back
 from db.tables import BackfilledStudy, BackfillRun, Instance, Job, Series, Study
 
 LONGEST_PULL = timedelta(hours=1)
 """What comes later than this after it was asked for was not pulled: the process that asked may have been killed."""
-
-READ_ELSEWHERE = "prior"
-"""``reported_by`` of a study that was only pulled to be compared with."""
 
 BY_ITSELF = "it came by itself, too"
 """Cause of the event by which such a study comes to the worklist after all."""

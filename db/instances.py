@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from db import tables
 from db.accessions import keep_numbers
-from db.backfill import READ_ELSEWHERE, came_by_itself
+from db.backfill import came_by_itself
 from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, OTHER_PATIENT, OWN, REPEAT
 from db.instance_statements import (
@@ -44,7 +44,7 @@ from db.queries.retention import has_files_again
 from db.records import Ingest, NotEligible, ReceivedInstance
 from db.search_words import keep_words, study_texts
 from db.states import Analysis, InstanceState, JobState, Priority, StudyState
-from db.study_rules import came_after_the_report
+from db.study_rules import READ_ELSEWHERE, came_after_the_report
 from db.study_status import return_to_list
 from db.transitions import event, lock_study, touch_study
 

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select, update
 
-from db.backfill import READ_ELSEWHERE
+from db.backfill import LONGEST_PULL
 from db.instance_statements import insert_or_ignore
 from db.jobs import WAITING
 from db.patients import PatientIdentifier
 from db.states import InstanceState, JobState, StudyState
+from db.study_rules import READ_ELSEWHERE
 from db.study_status import report
 from db.tables import BackfilledStudy, Instance, Job, PriorSearch, Study
 
@@ -68,6 +69,27 @@ def end(connection: Connection, study_id: int, prior_study_instance_uid: str, pr
     """Write what a search has come to."""
     values = {"prior_study_instance_uid": prior_study_instance_uid, "problem": problem, "ended_at": now}
     connection.execute(update(PriorSearch).where(PriorSearch.study_id == study_id).values(**values))
+
+
+def pulling(connection: Connection, study_id: int, prior_study_instance_uid: str) -> None:
+    """Note which study a search pulls now: a process that is lost meanwhile leaves it on the worklist."""
+    values = {"prior_study_instance_uid": prior_study_instance_uid}
+    connection.execute(update(PriorSearch).where(PriorSearch.study_id == study_id).values(**values))
+
+
+def lost(connection: Connection, now: datetime) -> tuple[int, ...]:
+    """The studies whose search has not ended, and whose process is gone by now."""
+    began = PriorSearch.started_at <= now - LONGEST_PULL
+    return tuple(connection.scalars(select(PriorSearch.study_id).where(PriorSearch.ended_at.is_(None), began)))
+
+
+def end_lost(connection: Connection, study_id: int, now: datetime) -> None:
+    """End such a search, and take off the worklist what it had pulled; with what has come of it, it is compared."""
+    query = select(PriorSearch.prior_study_instance_uid).where(PriorSearch.study_id == study_id)
+    prior = connection.execute(query).scalar_one()
+    take_off_worklist(connection, prior, now)
+    found = prior if is_usable(connection, prior) else ""
+    end(connection, study_id, found, "" if found else "the search for a prior was interrupted", now)
 
 
 def may_still_come(connection: Connection, study_id: int, now: datetime, wait: timedelta) -> bool:

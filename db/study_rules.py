@@ -20,6 +20,9 @@ REPORT_OBJECT = "dicom:"
 AHEAD = "hl7 (ahead of its images)"
 """Who has reported a study whose final report was announced before its first image came."""
 
+READ_ELSEWHERE = "prior"
+"""``reported_by`` of a study that was only pulled to be compared with."""
+
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
 _FARTHEST_ZONE = timedelta(hours=14)
 
@@ -63,10 +66,16 @@ def came_after_the_report(study: Any, not_eligible: NotEligible | None) -> bool:
     """Whether a reader has not seen what came: an image of a study that is reported.
 
     A report that came as an object may overtake images of its own study, and one that was announced before the first
-    image has overtaken them all, so both cover what comes until the study is quiet. Other objects, such as reports and
-    presentation states, are no images to be read. ``study`` has the columns of ``studies``.
+    image has overtaken them all, so both cover what comes until the study is quiet. What is pulled of a study that was
+    pulled before is not to be read here either; what came by itself has put that study on the worklist already
+    (:func:`db.backfill.came_by_itself`). Other objects, such as reports and presentation states, are no images to be
+    read. ``study`` has the columns of ``studies``.
     """
-    if study.reported_at is None or (not_eligible is not None and not_eligible.code not in FOR_A_READER):
+    if (
+        study.reported_at is None
+        or study.reported_by == READ_ELSEWHERE
+        or (not_eligible is not None and not_eligible.code not in FOR_A_READER)
+    ):
         return False
     return study.state is StudyState.COMPLETE or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
 

@@ -165,6 +165,7 @@ _UNREPORTED = text("reported_at IS NULL")
 _FINISHED = text("finished_at IS NOT NULL")
 _ASKED = text("verify_due_at IS NOT NULL")
 _SENT = text("sent_at IS NOT NULL")
+_SEARCHING = text("ended_at IS NULL")
 _STALE = text("stale_code <> '' AND note_id IS NULL")
 # A pass of retention looks at what still has files, not at all old studies.
 _KEPT = text("files_removed_at IS NULL")
@@ -696,6 +697,9 @@ class PriorSearch(Base):
     """The search for the last prior chest radiograph of a study's patient, once for each study."""
 
     __tablename__ = "prior_searches"
+    __table_args__ = (
+        Index("ix_prior_searches_started_at", "started_at", sqlite_where=_SEARCHING, postgresql_where=_SEARCHING),
+    )
 
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True, comment="The newer study.")
     started_at: Mapped[datetime] = mapped_column(comment="When the archive was asked.")
@@ -703,6 +707,8 @@ class PriorSearch(Base):
         comment="When the prior was here, or there was none. NULL: not yet."
     )
     prior_study_instance_uid: Mapped[str] = mapped_column(
-        UID, server_default="", comment="Study Instance UID (0020,000D) of the prior; empty: none was found."
+        UID,
+        server_default="",
+        comment="Study Instance UID (0020,000D) of the prior, or of the study that is being pulled; empty: none.",
     )
     problem: Mapped[str] = mapped_column(server_default="", comment="Why none was found, for a person.")

@@ -69,13 +69,16 @@ class PriorSearch:
     clock: Clock
 
     def once(self) -> None:
-        """Search for every study that came since."""
+        """Search for every study that came since; end the searches whose process was lost."""
         wait = timedelta(seconds=self.settings.priors.wait_seconds)
         for wanted in self.database.read(store.wanted, self.clock(), wait):
             if self.tools.wait(0):
                 return
             if self.database.write(store.begin, wanted.study_id, self.clock()):
                 self._search(wanted)
+        for study_id in self.database.read(store.lost, self.clock()):
+            self.database.write(store.end_lost, study_id, self.clock())
+            log.warning("study %d: the search for a prior was interrupted", study_id)
 
     def _search(self, wanted: WantedPrior) -> None:
         uid, problem = "", ""
@@ -96,6 +99,7 @@ class PriorSearch:
         listed = self._listed(wanted, today)
         for study in candidates(wanted, listed, patients, self.settings.eligibility, today)[:_TRIED]:
             uid = study.study_instance_uid
+            self.database.write(store.pulling, wanted.study_id, uid)
             try:
                 complete_study(uid, self.settings.eligibility.modalities, self.tools, silent=True, for_prior=True)
             finally:  # where the archive sent a part of it, that is nobody's to read either

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Engine, func, select
 
-from db.backfill import READ_ELSEWHERE
 from db.states import Analysis
+from db.study_rules import READ_ELSEWHERE
 from db.tables import Finding, Study
 
 

@@ -48,6 +48,7 @@ WORDS = (
     # Priors
     gettext_noop("the study does not say whose it is, or when it was made"),
     gettext_noop("the archive holds no prior chest radiograph of this patient that can be analysed"),
+    gettext_noop("the search for a prior was interrupted"),
     gettext_noop("the study was pulled only to compare a newer one with it"),
     gettext_noop("pulled only to compare a newer study with it, nobody is notified"),
     gettext_noop("pulled by a backfill, nobody is notified"),

@@ -126,7 +126,27 @@ def test_what_a_pull_brings_does_not_come_by_itself(database: Database) -> None:
     for image in (1, 3):  # a series of which an image was missing is pulled as a whole
         values = {"patient_id": "P1", "study_date": "20260101", "view": "PA"}
         record_instance(database, received(image, 2, **values), None, PIPELINE, NOW + HOUR)
-    assert study_facts(database, prior).only_prior
+    facts = study_facts(database, prior)
+    assert (facts.only_prior, facts.reported) == (True, True), "nor is it to be read here, whoever has asked for it"
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_what_a_lost_process_had_pulled_leaves_the_worklist_and_is_compared(database: Database, came: bool) -> None:
+    new = film(database, 1)
+    database.write(priors.begin, new, NOW)
+    database.write(priors.pulling, new, uid_of(2))
+    database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    if came:
+        assert not study_facts(database, film(database, 2, "20260101")).reported
+    assert database.read(priors.lost, NOW + HOUR - MINUTE) == (), "it may pull still"
+    assert database.read(priors.lost, NOW + HOUR) == (new,)
+    database.write(priors.end_lost, new, NOW + HOUR)
+    assert database.read(priors.lost, NOW + HOUR) == ()
+    search = database.read(study_detail, new).prior_search
+    assert search is not None
+    assert (search.prior_study_instance_uid, bool(search.problem)) == ((uid_of(2), False) if came else ("", True))
+    if came:
+        assert study_facts(database, study_of(database, 2)).reported
 
 
 def test_the_last_prior_is_of_the_same_patient_and_was_made_before(database: Database) -> None:

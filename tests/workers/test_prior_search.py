@@ -18,6 +18,7 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.patients import PatientIdentifier, PatientRules
 from db.priors import WantedPrior
+from db.queries.study_details import study_detail
 from node.monitoring.routing_health import check_comparisons
 from tests.commands import record_instance
 from tests.db.examples import NOW, PIPELINE, received
@@ -88,6 +89,16 @@ def test_an_archive_that_is_down_is_told_and_the_summary_waits_no_longer(tmp_pat
         assert problem.startswith("pacs cannot be searched for a prior: the peer cannot be reached")
         assert not database.read(store.may_still_come, 1, NOW, timedelta(minutes=2))
         search.once()
+
+
+def test_a_search_whose_process_was_lost_is_ended_by_the_next_one(tmp_path: Path) -> None:
+    with searching(tmp_path, free_port()) as (database, settings):
+        record_instance(database, received(1, 1, patient_id="P1", study_date="20260301"), None, PIPELINE, NOW)
+        database.write(store.begin, 1, NOW - timedelta(hours=1))
+        search = prior_search(settings, database, lambda: NOW, lambda seconds: False)
+        assert search is not None
+        search.once()
+        assert database.read(study_detail, 1).prior_search.problem == "the search for a prior was interrupted"
 
 
 def test_without_an_archive_nothing_is_searched(tmp_path: Path) -> None:

@@ -606,6 +606,14 @@ def _create_prior_searches() -> None:
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_prior_searches_study_id"),
         sa.PrimaryKeyConstraint("study_id", name="pk_prior_searches"),
     )
+    op.create_index(
+        "ix_prior_searches_started_at",
+        "prior_searches",
+        ["started_at"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
 
 
 def _create_instances() -> None:
