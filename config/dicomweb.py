@@ -18,6 +18,10 @@ class DicomWebServer(Part):
     """Address to bind. Give it a certificate, or put a reverse proxy with TLS in front, before others may reach it."""
     port: Port = 8043
     """TCP port; 0 takes a free one and prints it."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    """Root of the services for callers, where a proxy gives them another host or path, such as
+    https://pacs.example.org/ai/dicom-web: BulkDataURI and Retrieve URL begin with it. Empty: with the address that was
+    asked."""
     tls_certificate: Path | None = None
     """PEM file with the certificate of this server; with it every connection must be TLS."""
     tls_key: Path | None = None

@@ -137,11 +137,14 @@ def _with_url(asked: Asked, level: Level, found: Dataset) -> Dataset:
 
 
 def root_url(asked: Asked) -> str:
-    """The root of the services as the client sees it.
+    """The root of the services as the client sees it: as it is configured, or else as the request says.
 
     dicomweb-client names the host without its port; a proxy may do so, where its own port is the usual one.
     """
-    origin = origin_of(asked.request, asked.services.settings.admin.trusted_proxies)
+    settings = asked.services.settings
+    if settings.dicomweb.public_url:
+        return settings.dicomweb.public_url.rstrip("/")
+    origin = origin_of(asked.request, settings.admin.trusted_proxies)
     host = asked.request.headers.get("host", "")
     if not origin.by_trusted_proxy and not _HAS_PORT.search(host):
         host = f"{host}:{asked.request.scope['server'][1]}"

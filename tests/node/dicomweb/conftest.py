@@ -40,11 +40,12 @@ class DicomWeb:
     engine: Engine
     tokens: dict[Role, str]
     results: list[OwnResult] = field(default_factory=list)
+    root: str = ""
 
     @property
     def url(self) -> str:
         """The root of the services."""
-        return f"http://127.0.0.1:{self.port}/dicom-web"
+        return self.root or f"http://127.0.0.1:{self.port}/dicom-web"
 
     def client(self, role: Role) -> DICOMwebClient:
         """The judge: dicomweb-client with the token of a role."""

@@ -6,6 +6,8 @@ import io
 import json
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -21,7 +23,9 @@ from db.user_tables import Role
 from node.dicomweb.media_types import accepted
 from node.dicomweb.retrieve import _frames
 from node.dicomweb.routes import endpoints
-from tests.node.dicomweb.conftest import DicomWeb
+from tests.node.dicomweb.conftest import VIEWERS, DicomWeb, running_dicomweb
+from tests.node.web.proxies import running_nginx
+from tests.ports import free_port
 
 NATIVE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
 
@@ -38,8 +42,8 @@ def get(web: DicomWeb, path: str, role: Role | None = Role.RADIOLOGIST, **header
         return error.code, error.headers, error.read()
 
 
-def found(web: DicomWeb, path: str) -> list[dict[str, Any]]:
-    status, _, body = get(web, path, Role.VIEWER)
+def found(web: DicomWeb, path: str, role: Role = Role.VIEWER) -> list[dict[str, Any]]:
+    status, _, body = get(web, path, role)
     assert status == 200, body
     answer: list[dict[str, Any]] = json.loads(body)
     return answer
@@ -177,6 +181,24 @@ def test_metadata_leads_to_its_bulk_data(dicomweb: DicomWeb) -> None:
     assert Dataset.from_json(told).SegmentSequence == file.SegmentSequence
     [pixels] = dicomweb.client(Role.RADIOLOGIST).retrieve_bulkdata(address)
     assert pixels == file.PixelData
+
+
+@pytest.mark.peer("nginx")
+def test_addresses_lead_through_a_proxy_that_changes_host_and_path(dicomweb: DicomWeb, tmp_path: Path) -> None:
+    port, capture = free_port(), of_kind(dicomweb, "sc")
+    root = f"http://127.0.0.1:{port}/ai/dicom-web"
+    web = {"public_url": f"{root}/"}
+    with running_dicomweb(dicomweb.settings.store.folder, destinations=[VIEWERS], dicomweb=web) as behind:
+        site = f"listen 127.0.0.1:{port}; location /ai/dicom-web/ {{ proxy_pass {behind.url}/; }}"
+        with running_nginx(tmp_path, port, f"server {{ {site} }}"):
+            [told] = found(behind, f"{path_of(capture)}/metadata", Role.RADIOLOGIST)
+            [match] = found(behind, f"/instances?SOPInstanceUID={capture.sop_instance_uid}")
+            addresses = [told["7FE00010"]["BulkDataURI"], match["00081190"]["Value"][0]]
+            assert addresses == [f"{root}{path_of(capture)}/bulkdata", f"{root}{path_of(capture)}"]
+            answers = [get(replace(dicomweb, root=each, tokens=behind.tokens), "")[2] for each in addresses]
+    file = dicomweb.settings.store.folder / capture.path
+    assert dcmread(file).PixelData in answers[0]
+    assert file.read_bytes() in answers[1]
 
 
 def test_frames_and_picture_of_a_capture(dicomweb: DicomWeb) -> None:

@@ -7,10 +7,9 @@ import re
 import shutil
 import socket
 import ssl
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,8 @@ from node.monitoring.port_health import check_admin
 from tests.certificates import Certificates, certificates
 from tests.node.web.conftest import filled
 from tests.node.web.demo import PASSWORD, settings_for
+from tests.node.web.proxies import nginx_command, running_proxy
 from tests.node.web.test_live import served
-from tests.orthanc import wait_until
 from tests.ports import free_port
 
 __all__ = ["certificates", "filled"]
@@ -157,13 +156,7 @@ def nginx(folder: Path, port: int, page: int, made: Certificates) -> list[str]:
     server = server.replace("127.0.0.1:8080", f"127.0.0.1:{page}").replace("pleura.hospital", "localhost")
     server = server.replace("/etc/nginx/page.pem", str(made.node.certificate))
     server = server.replace("/etc/nginx/page.key", str(made.node.key))
-    temporary = "".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    user = "user root;" if Path("/root").owner() == "root" else ""
-    (folder / "nginx.conf").write_text(
-        f"daemon off; {user} pid {folder}/pid; error_log {folder}/log; events {{}}\n"
-        f"http {{ access_log off; {temporary}\n{server} }}\n"
-    )
-    return ["nginx", "-p", str(folder), "-e", str(folder / "log"), "-c", str(folder / "nginx.conf")]
+    return nginx_command(folder, server)
 
 
 def caddy(folder: Path, port: int, page: int, made: Certificates) -> list[str]:
@@ -175,29 +168,6 @@ def caddy(folder: Path, port: int, page: int, made: Certificates) -> list[str]:
     options = "{\n    admin off\n    auto_https disable_redirects\n}\n"
     (folder / "Caddyfile").write_text(options + site)
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
-
-
-@contextmanager
-def running(command: list[str], port: int, folder: Path) -> Iterator[None]:
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={"PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(folder)}
-        )
-    try:
-        wait_until(lambda: _listens(port) or process.poll() is not None, "the proxy", pause=0.05)
-        assert process.poll() is None, (folder / "output").read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(
@@ -219,7 +189,7 @@ def test_the_documented_proxy_does_what_the_page_relies_on(
     assert isinstance(settings.admin, Admin)
     folder, port = tmp_path / "proxy", free_port()
     folder.mkdir()
-    with served(settings) as page, running(proxy(folder, port, page, certificates), port, folder):
+    with served(settings) as page, running_proxy(proxy(folder, port, page, certificates), port, folder):
         browser = Browser(port, certificates)
         answer, _, text = browser.ask("GET", "/login", X_Remote_User="ada", X_Forwarded_For="10.9.9.9")
         assert answer.status == 200, "nobody signs himself on"
