@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 
 from celery import Celery
 from kombu import Queue
+from kombu.entity import PERSISTENT_DELIVERY_MODE
 from kombu.exceptions import KombuError, OperationalError
+from kombu.utils.uuid import uuid
 from redis.exceptions import RedisError
 
 from config.sentinel import is_sentinel, read_sentinel_url
@@ -189,15 +191,12 @@ class TaskQueue:
         return not messages or bool(self._ask(publish))
 
     def _send(self, task: str, queue: str, row_id: int, priority: int) -> None:
-        self._app.send_task(
-            task,
-            queue=queue,
-            args=(row_id,),
-            argsrepr=f"({row_id},)",
-            kwargsrepr="{}",
-            priority=priority,
-            producer=self._producer,
-            retry=False,
+        """Publish a message of Celery's, without the routing that ``send_task`` does for each: it takes twice as long."""
+        headers, properties, body, _ = self._app.amqp.create_task_message(
+            uuid(), task, (row_id,), argsrepr=f"({row_id},)", kwargsrepr="{}", ignore_result=True
+        )
+        self._producer.publish(
+            body, queue, PERSISTENT_DELIVERY_MODE, priority=priority, serializer="json", headers=headers, **properties
         )
 
     def _waiting(self, queue: str) -> frozenset[int] | None:

@@ -4,6 +4,7 @@ nobody.
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import subprocess
@@ -11,13 +12,15 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from celery import Celery
+from redis import Redis
 
 from db.states import JOBS
 from tests.workers.conftest import Broker
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, TaskQueue, message_settings
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, PRIORITY, TaskQueue, message_settings, queue_keys
 
 
 def heard(broker: Broker, queue: str) -> list[tuple[str, int]]:
@@ -48,6 +51,29 @@ def test_what_is_enqueued_is_heard(make_broker: Callable[[str], Broker], kind: s
     assert task_queue.stat_waits()
     assert heard(broker, JOBS) == [(ANALYSE, 3)]
     assert heard(broker, DELIVERIES) == [(DELIVER, 9)]
+    task_queue.close()
+
+
+def first_message(broker: Broker) -> dict[str, Any]:
+    """The only message for a job, as it lies in the broker; ids that are made anew for each are left out."""
+    with Redis.from_url(broker.url.replace("redis+socket", "unix")) as client:
+        keys = queue_keys(JOBS)
+        (found,) = [json.loads(text) for key in keys for text in cast(list[bytes], client.lrange(key, 0, -1))]
+        client.delete(*keys)
+    message: dict[str, Any] = found.pop("properties") | found.pop("headers") | found
+    return {name: value for name, value in message.items() if not name.endswith(("id", "_tag", "_to"))}
+
+
+def test_a_message_is_the_one_that_celery_would_send(broker: Broker) -> None:
+    task_queue = TaskQueue(broker.url)
+    task_queue.enqueue_jobs([(7, False)])
+    app = Celery(set_as_current=False)
+    app.conf.update(message_settings(broker.url))
+    ours = first_message(broker)
+    app.send_task(ANALYSE, queue=JOBS, args=(7,), priority=PRIORITY, ignore_result=True)
+    celerys = first_message(broker)
+    assert ours["argsrepr"] == celerys["argsrepr"] == "(7,)"
+    assert ours == celerys
     task_queue.close()
 
 
