@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, bindparam, delete, func, insert, select
@@ -24,8 +25,9 @@ from db.tables import Study
 _NODE = "node"
 _REMOVED_AT_ONCE = 10_000
 
-_COLUMNS = tuple(column.name for column in AuditRow.__table__.columns)
-_INSERT = Prepared(lambda _dialect: insert(AuditRow).values({name: bindparam(name) for name in _COLUMNS}))
+_INSERT = Prepared(
+    lambda _dialect: insert(AuditRow).values({column.name: bindparam(column.name) for column in AuditRow.__table__.c})
+)
 _STUDY = Prepared(
     lambda _dialect: select(Study.study_instance_uid, Study.patient_id).where(Study.id == bindparam("study_id"))
 )
@@ -106,20 +108,22 @@ def write_entry(connection: Connection, entry: AuditEntry) -> Link:
 
 def write_entries(connection: Connection, entries: Sequence[AuditEntry]) -> Link:
     """Append ``entries`` in their order; see :func:`write_entry`. Gives the last entry of the trail."""
-    rows = [_row_of(connection, entry) for entry in entries]
+    contents = [_content_of(connection, entry) for entry in entries]
     audit_chain.lock(connection)
     last = audit_chain.head(connection)
-    for row in rows:
+    rows = []
+    for content in contents:
         position = last.position + 1
-        last = Link(position, audit_chain.digest_of(row, position, last.digest))
-        row.id, row.digest = last.position, last.digest
-    _INSERT.run(connection, *({name: getattr(row, name) for name in _COLUMNS} for row in rows))
+        last = Link(position, audit_chain.digest_of(content, position, last.digest))
+        rows.append({**vars(content), "id": last.position, "digest": last.digest})
+    _INSERT.run(connection, *rows)
     return last
 
 
-def _row_of(connection: Connection, entry: AuditEntry) -> AuditRow:
+def _content_of(connection: Connection, entry: AuditEntry) -> SimpleNamespace:
+    """The columns of a row that its digest is of."""
     study_instance_uid, patient_id = _study_of(connection, entry)
-    return AuditRow(
+    return SimpleNamespace(
         at=entry.at,
         actor=entry.actor[:80],
         action=entry.action[:48],

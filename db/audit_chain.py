@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text
@@ -64,7 +65,7 @@ class Verified:
     problem: str = ""
 
 
-def digest_of(content: AuditRow | Row[Any], position: int, previous: str) -> str:
+def digest_of(content: Row[Any] | SimpleNamespace, position: int, previous: str) -> str:
     """SHA-256 of the entry in its canonical form: a JSON array without spaces, in UTF-8, times in UTC to the
     microsecond.
     """

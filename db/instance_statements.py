@@ -121,11 +121,16 @@ INSERT_JOB = _inserting(
     *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "dispatched_at", "timings"),
     *("queue", "created_at", "queued_at"),
 )
-INSERT_EVENT = _inserting(
-    tables.Event, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at"
+_EVENT: Any = tables.Event.__table__
+INSERT_EVENT = Prepared(
+    lambda _: insert(_EVENT).values(
+        _values(_EVENT, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at")
+    )
 )
 
 
 def clean(value: str) -> str:
     """Take out what a database cannot store as text (NUL, lone surrogates); cut what no header should hold."""
+    if value.isascii() and "\0" not in value:
+        return value[:_TEXT_LIMIT]
     return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:_TEXT_LIMIT]

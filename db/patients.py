@@ -272,6 +272,8 @@ def different_persons(one: Sequence[str], other: Sequence[str]) -> str:
 
     A missing or unreadable value says nothing, and neither does a name that has more parts, or other accents.
     """
+    if tuple(one) == tuple(other):
+        return ""
     dates = [birth_date.strip() for _, birth_date in (one, other)]
     if dates[0] != dates[1] and all(re.fullmatch(r"\d{8}", date) for date in dates):
         return "birth date"

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, Enum
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
+
+from db.tables import UTCDateTime
+
+_REMEMBERED = 64
 
 Convert = Callable[[Any], Any] | None
 """Converts a value on its way to or from the driver; None where it may pass as it is."""
@@ -72,16 +77,19 @@ class Prepared:
         return found[0] if found else None
 
     def run(self, connection: Connection, *several: Mapping[str, Any]) -> None:
-        """Execute once for each of ``several`` sets of values, for a statement that returns nothing."""
-        compiled = self._for(connection.dialect)
-        for values in several:
-            self._execute(connection, compiled, values).close()
+        """Execute for each of ``several`` sets of values, in one call of the driver; the statement returns nothing."""
+        if several:
+            self._execute(connection, self._for(connection.dialect), *several).close()
 
-    def _execute(self, connection: Connection, compiled: _Compiled, values: Mapping[str, Any]) -> Any:
+    def _execute(self, connection: Connection, compiled: _Compiled, *several: Mapping[str, Any]) -> Any:
         errors: Any = connection.dialect.loaded_dbapi.Error
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(compiled.text, compiled.parameters(values))
+            if len(several) == 1:
+                cursor.execute(compiled.text, compiled.parameters(several[0]))
+            else:
+                every: list[Any] = [compiled.parameters(values) for values in several]
+                cursor.executemany(compiled.text, every)
         except (errors, ValueError, TypeError) as error:
             cursor.close()
             # A StatementError where a value was refused. The values stay out of the message: they name patients.
@@ -111,7 +119,11 @@ def _compile(statement: Any, dialect: Dialect) -> _Compiled:
 
 
 def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
-    return kind.dialect_impl(dialect).bind_processor(dialect)
+    convert = kind.dialect_impl(dialect).bind_processor(dialect)
+    # One moment is written into ten columns of a received image, and there are few states.
+    if convert is not None and isinstance(kind, (Enum, UTCDateTime)):
+        return lru_cache(_REMEMBERED, typed=True)(convert)
+    return convert
 
 
 def _readers(kinds: Iterable[TypeEngine[Any]], dialect: Dialect) -> Iterable[tuple[int, Callable[[Any], Any]]]:

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, text
 
 from db import tables
+from db.prepared_statements import Prepared
 
 _BETWEEN = re.compile(r"[\s,;^=\\]+")
 _INSIDE = re.compile(r"[\W_]+")
@@ -32,16 +33,16 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae"
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 
 # One statement a study, whatever the number of words: it lies between a C-STORE and its answer.
-_INSERT = {
-    "sqlite": text(
-        "INSERT INTO study_words (word, study_id) SELECT value, :study_id FROM json_each(:words) WHERE true"
-        " ON CONFLICT DO NOTHING"
-    ),
-    "postgresql": text(
-        "INSERT INTO study_words (word, study_id) SELECT value, :study_id"
-        " FROM jsonb_array_elements_text(CAST(:words AS jsonb)) ON CONFLICT DO NOTHING"
-    ),
+_LISTED = {
+    "sqlite": "json_each(:words) WHERE true",
+    "postgresql": "jsonb_array_elements_text(CAST(:words AS jsonb))",
 }
+_INSERT = Prepared(
+    lambda dialect: text(
+        f"INSERT INTO study_words (word, study_id) SELECT value, :study_id FROM {_LISTED[dialect]}"  # noqa: S608
+        " ON CONFLICT DO NOTHING"
+    )
+)
 
 
 def fold(value: str) -> str:
@@ -61,6 +62,8 @@ def words_of(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _spellings(value: str) -> tuple[str, ...]:
+    if value.isascii():
+        return (value.casefold(),)
     composed = unicodedata.normalize("NFC", value.casefold())
     return tuple(dict.fromkeys((fold(composed), fold(composed.translate(_UMLAUTS)))))
 
@@ -91,8 +94,7 @@ def keep_words(connection: Connection, study_id: int, texts: Iterable[str]) -> N
     """Add the words of these texts to those of a study."""
     words = words_of(texts)
     if words:
-        statement = _INSERT[connection.dialect.name]
-        connection.execute(statement, {"study_id": study_id, "words": json.dumps(words, ensure_ascii=False)})
+        _INSERT.run(connection, {"study_id": study_id, "words": json.dumps(words, ensure_ascii=False)})
 
 
 def rewrite_words(connection: Connection, study_id: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from models.radiograph.words import one_of, plain_words
 
@@ -35,6 +36,7 @@ _OTHER = one_of(
     "BIODRO BIODRA MIEDNICA STOPA STOPY NADGARSTEK BRZUCH* ПОЗВОН* КОЛЕН* ТАЗОБЕДР* СТОПА КИСТЬ ПЛЕЧ* ЧЕРЕП* "
     "腰椎 胸椎 颈椎 膝 骨盆 腹部"
 )
+_REMEMBERED = 128  # texts: one department writes the same few, an unfriendly peer up to 64 KB each
 # Here the chest is only an adjective: what is meant is a spine.
 _THORACIC_SPINE = one_of(
     "THORAC*+SPINE THORAC*+VERTEBRA* T+SPINE D+SPINE DORSAL+SPINE THORAK*+WIRBELSA* COLUMNA+TORAC* COLUMNA+DORSAL "
@@ -51,6 +53,7 @@ class BodyPart:
     other: str
 
 
+@lru_cache(_REMEMBERED)
 def body_part_in(text: str) -> BodyPart:
     """What part of the body ``text`` speaks of."""
     words = plain_words(text)

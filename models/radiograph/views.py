@@ -8,6 +8,7 @@ an AP or PA projection, so these words say nothing against it: what is no uprigh
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 from models.radiograph.words import one_of, plain_words
 
@@ -67,11 +68,13 @@ _WORDS = (
         "SWIMMER SWIMMERS TANGENTIAL* TRANSTHORACIC TRANSLATERAL",
     ),
 )
+_REMEMBERED = 128  # texts: one department writes the same few, an unfriendly peer up to 64 KB each
 _PATTERNS = tuple((view, one_of(words)) for view, words in _WORDS)
 # In Romance languages a patient who lies on the back is "en decubito supino": that is no lateral decubitus.
 _SUPINE = one_of("DECUBITO+SUPIN* SUPINE+DECUBITUS")
 
 
+@lru_cache(_REMEMBERED)
 def views_in(text: str) -> frozenset[View]:
     """Every view that ``text`` names; a description may name several, and many texts name none."""
     words = _SUPINE.sub("SUPINE", plain_words(text))

@@ -28,6 +28,7 @@ _ROWS = 0x00280010
 # this is content that is not needed here.
 _LIMITS = Limits(inflated_bytes=16 * 1024 * 1024, elements=20_000, depth=32, value_bytes=64 * 1024, seconds=2.0)
 _LONGEST_TEXT = 256
+_UID = re.compile(r"[0-9.]{1,64}")
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 KEYWORDS = (
@@ -273,7 +274,8 @@ def text(header: Dataset, keyword: str) -> str:
 
 
 def _check_uid(header: Dataset, keyword: str) -> None:
+    if _UID.fullmatch(text(header, keyword)):
+        return
     if header.get_item(keyword) is None:
         raise UnreadableDataSetError(f"{keyword} is missing")
-    if not re.fullmatch(r"[0-9.]{1,64}", text(header, keyword)):
-        raise UnreadableDataSetError(f"{keyword} is not a UID of up to 64 digits and dots")
+    raise UnreadableDataSetError(f"{keyword} is not a UID of up to 64 digits and dots")

@@ -13,7 +13,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -182,6 +182,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self._answering = answering
         self._answered = answered
         self._longest_pdu: int | None = None
+        self._negotiated: dict[int, StoreCommand] = {}
         self._broken = False
         self._encoded = bytearray()
         self._context_id = 0
@@ -296,17 +297,28 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self._request = self._spooled = self._report = None
 
     def _command(self, context_id: int, request: StoreRequest) -> StoreCommand:
+        negotiated = self._negotiated.get(context_id)
+        if negotiated is None:
+            negotiated = self._negotiated[context_id] = self._negotiated_for(context_id)
+        return replace(
+            negotiated,
+            sop_class_uid=request.sop_class_uid,
+            sop_instance_uid=request.sop_instance_uid,
+            high_priority=request.high_priority,
+        )
+
+    def _negotiated_for(self, context_id: int) -> StoreCommand:
+        """What all requests in a presentation context have in common."""
         context = self.assoc._accepted_cx.get(context_id)
         if context is None:
             raise InvalidMessageError("the presentation context was not accepted")
         opening = self.assoc.requestor.primitive
         return StoreCommand(
-            sop_class_uid=request.sop_class_uid,
-            sop_instance_uid=request.sop_instance_uid,
+            sop_class_uid="",
+            sop_instance_uid="",
             abstract_syntax=plain(context.abstract_syntax),
             transfer_syntax_uid=plain(context.transfer_syntax[0]),
             calling_ae_title=plain(opening.calling_ae_title),
             called_ae_title=plain(opening.called_ae_title),
-            high_priority=request.high_priority,
             address=str(self.assoc.requestor.address),
         )
