@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, insert, select
 
 from db.audit import AuditEntry, write_entry
-from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.records import FindingRecord
 from db.tables import Finding
@@ -43,55 +42,47 @@ class IdentifiedFinding:
     record: FindingRecord
 
 
-class Feedback:
-    """Reads and appends verdicts; none is ever changed."""
+def give(
+    connection: Connection,
+    finding_id: int,
+    verdict: Verdict,
+    now: datetime,
+    *,
+    actor: str,
+    comment: str = "",
+    source: str = "web",
+    address: str = "",
+) -> FeedbackRecord:
+    """Store a verdict with what the finding said at the time.
 
-    def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
-        self._engine = engine
+    Raises:
+        RecordNotFoundError: There is no such finding.
+    """
+    row = connection.execute(select(Finding.__table__).where(Finding.id == finding_id)).first()
+    if row is None:
+        raise RecordNotFoundError("finding", finding_id)
+    options = {"actor": actor, "comment": comment, "source": source, "address": address}
+    feedback_id = insert_verdict(connection, row, verdict, now, **options)
+    kept = connection.execute(select(FeedbackRow.__table__).where(FeedbackRow.id == feedback_id)).one()
+    return _record(kept)
 
-    def give(
-        self,
-        finding_id: int,
-        verdict: Verdict,
-        now: datetime,
-        *,
-        actor: str,
-        comment: str = "",
-        source: str = "web",
-        address: str = "",
-    ) -> FeedbackRecord:
-        """Store a verdict with what the finding said at the time.
 
-        Raises:
-            RecordNotFoundError: There is no such finding.
-        """
-        with writing(self._engine).begin() as connection:
-            row = connection.execute(select(Finding.__table__).where(Finding.id == finding_id)).first()
-            if row is None:
-                raise RecordNotFoundError("finding", finding_id)
-            options = {"actor": actor, "comment": comment, "source": source, "address": address}
-            feedback_id = insert_verdict(connection, row, verdict, now, **options)
-            kept = connection.execute(select(FeedbackRow.__table__).where(FeedbackRow.id == feedback_id)).one()
-        return _record(kept)
+def findings(connection: Connection, study_id: int) -> tuple[IdentifiedFinding, ...]:
+    """The findings of a study that hold, each with its row number."""
+    query = select(Finding.__table__).where(Finding.study_id == study_id, Finding.superseded.is_(False))
+    names = FindingRecord.__dataclass_fields__
+    rows = connection.execute(query.order_by(Finding.id)).all()
+    return tuple(
+        IdentifiedFinding(row.id, row.job_id, FindingRecord(**{name: getattr(row, name) for name in names}))
+        for row in rows
+    )
 
-    def findings(self, study_id: int) -> tuple[IdentifiedFinding, ...]:
-        """The findings of a study that hold, each with its row number."""
-        query = select(Finding.__table__).where(Finding.study_id == study_id, Finding.superseded.is_(False))
-        names = FindingRecord.__dataclass_fields__
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(Finding.id)).all()
-        return tuple(
-            IdentifiedFinding(row.id, row.job_id, FindingRecord(**{name: getattr(row, name) for name in names}))
-            for row in rows
-        )
 
-    def of_study(self, study_id: int) -> tuple[FeedbackRecord, ...]:
-        """Every verdict on this study's findings, the oldest first."""
-        query = select(FeedbackRow.__table__).where(FeedbackRow.study_id == study_id).order_by(FeedbackRow.id)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return tuple(_record(row) for row in rows)
+def of_study(connection: Connection, study_id: int) -> tuple[FeedbackRecord, ...]:
+    """Every verdict on this study's findings, the oldest first."""
+    query = select(FeedbackRow.__table__).where(FeedbackRow.study_id == study_id).order_by(FeedbackRow.id)
+    rows = connection.execute(query).all()
+    return tuple(_record(row) for row in rows)
 
 
 def insert_verdict(

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 
-from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.leases import ENDED, is_claimable, lock_held_by
 from db.model_states import is_reported_by_a_model
@@ -174,119 +173,121 @@ def _last_withdrawal(connection: Connection, row: Row[Any]) -> Row[Any] | None:
     return connection.execute(query.order_by(changes.c.id.desc()).limit(1)).first()
 
 
-class Notifications:
-    """The notifications of a node. Each method is one transaction; those that name a worker act on its claim."""
+def waiting(connection: Connection, channel: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
+    """Notifications of ``channel`` that may be taken now, the oldest first."""
+    row = NotificationRow
+    pending = and_(row.state == NotificationState.PENDING, or_(row.due_at.is_(None), row.due_at <= now))
+    left = and_(row.state == NotificationState.SENDING, row.lease_until <= now)
+    query = select(row.id).where(row.channel == channel, or_(pending, left)).order_by(row.id).limit(limit)
+    return tuple(connection.scalars(query))
 
-    def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
-        self._engine = engine
-        self._writer = writing(engine)
 
-    def waiting(self, channel: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
-        """Notifications of ``channel`` that may be taken now, the oldest first."""
-        row = NotificationRow
-        pending = and_(row.state == NotificationState.PENDING, or_(row.due_at.is_(None), row.due_at <= now))
-        left = and_(row.state == NotificationState.SENDING, row.lease_until <= now)
-        query = select(row.id).where(row.channel == channel, or_(pending, left)).order_by(row.id).limit(limit)
-        with self._engine.connect() as connection:
-            return tuple(connection.scalars(query))
+def claim(
+    connection: Connection, notification_id: int, worker: str, now: datetime, lease: timedelta
+) -> Notification | None:
+    """Take a notification for ``worker`` until ``now + lease``; None where it is not to be had.
 
-    def claim(self, notification_id: int, worker: str, now: datetime, lease: timedelta) -> Notification | None:
-        """Take a notification for ``worker`` until ``now + lease``; None where it is not to be had.
+    One whose study was reported in the meantime, or whose image was taken back, is withdrawn instead.
+    """
+    study, row = _locked(connection, notification_id)
+    if not is_claimable(row, NotificationState.PENDING, NotificationState.SENDING, now):
+        return None
+    before = NotificationState.PENDING
+    if row.state is NotificationState.SENDING:
+        move(connection, _ENTITY, row, before, cause="lease is over", actor=worker, now=now)
+    cause = _why_not(connection, study, row)
+    if cause:
+        after, values = NotificationState.WITHDRAWN, {**ENDED, "error": cause}
+        move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
+        return None
+    values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
+    after, cause = NotificationState.SENDING, "claimed"
+    move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
+    return _notification(study, row, _order_numbers(connection, study.id))
 
-        One whose study was reported in the meantime, or whose image was taken back, is withdrawn instead.
-        """
-        with self._writer.begin() as connection:
-            study, row = _locked(connection, notification_id)
-            if not is_claimable(row, NotificationState.PENDING, NotificationState.SENDING, now):
-                return None
-            before = NotificationState.PENDING
-            if row.state is NotificationState.SENDING:
-                move(connection, _ENTITY, row, before, cause="lease is over", actor=worker, now=now)
-            cause = _why_not(connection, study, row)
-            if cause:
-                after, values = NotificationState.WITHDRAWN, {**ENDED, "error": cause}
-                move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
-                return None
-            values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
-            after, cause = NotificationState.SENDING, "claimed"
-            move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
-            return _notification(study, row, _order_numbers(connection, study.id))
 
-    def sent(self, notification_id: int, worker: str, now: datetime) -> bool:
-        """The receiver has taken it; False where the claim is lost."""
-        values = {**ENDED, "error": "", "sent_at": now}
-        return self._end(notification_id, worker, NotificationState.SENT, "the receiver has taken it", now, values)
+def sent(connection: Connection, notification_id: int, worker: str, now: datetime) -> bool:
+    """The receiver has taken it; False where the claim is lost."""
+    values = {**ENDED, "error": "", "sent_at": now}
+    return _end(connection, notification_id, worker, NotificationState.SENT, "the receiver has taken it", now, values)
 
-    def retry(self, notification_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-        """Let it be tried again from ``now + after`` on; False where the claim is lost."""
-        values = {**ENDED, "due_at": now + after, "error": error}
-        return self._end(notification_id, worker, NotificationState.PENDING, error, now, values)
 
-    def fail(self, notification_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Park it for the admin to see; False where the claim is lost."""
-        values = {**ENDED, "error": error}
-        return self._end(notification_id, worker, NotificationState.FAILED, error, now, values)
+def retry(
+    connection: Connection, notification_id: int, worker: str, error: str, now: datetime, after: timedelta
+) -> bool:
+    """Let it be tried again from ``now + after`` on; False where the claim is lost."""
+    values = {**ENDED, "due_at": now + after, "error": error}
+    return _end(connection, notification_id, worker, NotificationState.PENDING, error, now, values)
 
-    def release(self, worker_prefix: str, now: datetime) -> int:
-        """Make pending again what workers whose name starts so have left behind: they have died."""
-        with self._writer.begin() as connection:
-            rows = lock_held_by(connection, NotificationRow, NotificationState.SENDING, worker_prefix)
-            for row in rows:
-                cause, after = "its sender died", NotificationState.PENDING
-                move(connection, _ENTITY, row, after, cause=cause, actor="node", now=now, **ENDED)
-        return len(rows)
 
-    def requeue(self, channel: str, actor: str, now: datetime) -> int:
-        """Send again, from the start, what was failed in ``channel``, because a person asks for it; how many."""
-        table = NotificationRow.__table__
-        query = select(table).where(table.c.channel == channel, table.c.state == NotificationState.FAILED)
-        with self._writer.begin() as connection:
-            rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()
-            for row in rows:
-                values: dict[str, Any] = {**ENDED, "attempts": 0}
-                cause, after = "asked for again", NotificationState.PENDING
-                move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **values)
-        return len(rows)
+def fail(connection: Connection, notification_id: int, worker: str, error: str, now: datetime) -> bool:
+    """No further attempt: the admin sees it as failed. False where the claim is lost."""
+    values = {**ENDED, "error": error}
+    return _end(connection, notification_id, worker, NotificationState.FAILED, error, now, values)
 
-    def of_study(self, study_id: int) -> tuple[NotificationDetail, ...]:
-        """Every notification of a study, the oldest first."""
-        query = select(NotificationRow.__table__).where(NotificationRow.study_id == study_id)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(NotificationRow.id)).all()
-        names = NotificationDetail.__dataclass_fields__
-        return tuple(NotificationDetail(**{name: getattr(row, name) for name in names}) for row in rows)
 
-    def counts(self, channel: str) -> dict[str, int]:
-        """How many notifications of ``channel`` are in each state."""
-        row = NotificationRow
-        query = select(row.state, func.count()).where(row.channel == channel).group_by(row.state)
-        with self._engine.connect() as connection:
-            return {state.value: int(number) for state, number in connection.execute(query)}
+def release(connection: Connection, worker_prefix: str, now: datetime) -> int:
+    """Make pending again what workers whose name starts so have left behind: they have died."""
+    rows = lock_held_by(connection, NotificationRow, NotificationState.SENDING, worker_prefix)
+    for row in rows:
+        cause, after = "its sender died", NotificationState.PENDING
+        move(connection, _ENTITY, row, after, cause=cause, actor="node", now=now, **ENDED)
+    return len(rows)
 
-    def taken(self, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
-        """Some of the receivers have taken it, and are not to hear it again; False where the claim is lost."""
-        with self._writer.begin() as connection:
-            _, row = _locked(connection, notification_id)
-            if row.state is not NotificationState.SENDING or row.worker != worker:
-                return False
-            taken_by = tuple(sorted({*row.taken_by, *receivers}))
-            connection.execute(
-                update(NotificationRow).where(NotificationRow.id == notification_id).values(taken_by=taken_by)
-            )
-            return True
 
-    def _end(
-        self, notification_id: int, worker: str, after: NotificationState, cause: str, now: datetime, values: Any
-    ) -> bool:
-        with self._writer.begin() as connection:
-            study, row = _locked(connection, notification_id)
-            if row.state is not NotificationState.SENDING or row.worker != worker:
-                return False
-            if after is NotificationState.PENDING and study.reported_at is not None:
-                after, cause, values = NotificationState.WITHDRAWN, IS_REPORTED, ENDED
-            move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, **values)
-            return True
+def requeue(connection: Connection, channel: str, actor: str, now: datetime) -> int:
+    """Send again, from the start, what was failed in ``channel``, because a person asks for it; how many."""
+    table = NotificationRow.__table__
+    query = select(table).where(table.c.channel == channel, table.c.state == NotificationState.FAILED)
+    rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()
+    for row in rows:
+        values: dict[str, Any] = {**ENDED, "attempts": 0}
+        cause, after = "asked for again", NotificationState.PENDING
+        move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **values)
+    return len(rows)
+
+
+def of_study(connection: Connection, study_id: int) -> tuple[NotificationDetail, ...]:
+    """Every notification of a study, the oldest first."""
+    query = select(NotificationRow.__table__).where(NotificationRow.study_id == study_id)
+    rows = connection.execute(query.order_by(NotificationRow.id)).all()
+    names = NotificationDetail.__dataclass_fields__
+    return tuple(NotificationDetail(**{name: getattr(row, name) for name in names}) for row in rows)
+
+
+def counts(connection: Connection, channel: str) -> dict[str, int]:
+    """How many notifications of ``channel`` are in each state."""
+    row = NotificationRow
+    query = select(row.state, func.count()).where(row.channel == channel).group_by(row.state)
+    return {state.value: int(number) for state, number in connection.execute(query)}
+
+
+def taken(connection: Connection, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
+    """Some of the receivers have taken it, and are not to hear it again; False where the claim is lost."""
+    _, row = _locked(connection, notification_id)
+    if row.state is not NotificationState.SENDING or row.worker != worker:
+        return False
+    taken_by = tuple(sorted({*row.taken_by, *receivers}))
+    connection.execute(update(NotificationRow).where(NotificationRow.id == notification_id).values(taken_by=taken_by))
+    return True
+
+
+def _end(
+    connection: Connection,
+    notification_id: int,
+    worker: str,
+    after: NotificationState,
+    cause: str,
+    now: datetime,
+    values: Any,
+) -> bool:
+    study, row = _locked(connection, notification_id)
+    if row.state is not NotificationState.SENDING or row.worker != worker:
+        return False
+    if after is NotificationState.PENDING and study.reported_at is not None:
+        after, cause, values = NotificationState.WITHDRAWN, IS_REPORTED, ENDED
+    move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, **values)
+    return True
 
 
 def _why_not(connection: Connection, study: Row[Any], row: Row[Any]) -> str:

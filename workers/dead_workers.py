@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from db import deliveries, jobs
+from db import deliveries, jobs, notifications
 from db.database import Database
 from db.destinations import DestinationLeases
-from db.notifications import Notifications
 from workers.clock import Elapsed
 from workers.worker_id import free_places, remove_place
 
@@ -57,5 +56,5 @@ def release_claims(database: Database, leases: DestinationLeases, prefix: str, n
     released = database.write(jobs.release, prefix, now), database.write(deliveries.release, prefix, now)
     if any(released):
         log.warning("a worker has died: %d jobs and %d deliveries that it had claimed wait again", *map(len, released))
-    if notifications := Notifications(database.engine).release(prefix, now):
-        log.warning("a scheduler has died: %d notifications that it was sending wait again", notifications)
+    if sending := database.write(notifications.release, prefix, now):
+        log.warning("a scheduler has died: %d notifications that it was sending wait again", sending)

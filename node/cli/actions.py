@@ -11,8 +11,9 @@ import click
 from sqlalchemy import Engine
 
 from config.settings import Settings
+from db import feedback as verdicts
 from db.errors import StudyNotOnHoldError
-from db.feedback import Feedback, FeedbackRecord, IdentifiedFinding
+from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.queries.problems import Selection
 from db.states import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
@@ -145,10 +146,9 @@ def feedback(
 ) -> None:
     """Accept, modify or reject a FINDING of STUDY, given by label or number. Without FINDING, print the findings."""
     call = _Call(context, study)
-    store = Feedback(call.engine)
-    known = store.findings(call.study_id)
+    known = call.database.read(verdicts.findings, call.study_id)
     if finding is None:
-        latest = {given.finding_id: given for given in store.of_study(call.study_id)}
+        latest = {given.finding_id: given for given in call.database.read(verdicts.of_study, call.study_id)}
         if as_json:
             print_json([{"finding": each, "verdict": latest.get(each.id)} for each in known])
         else:

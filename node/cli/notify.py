@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import click
 
 from config.settings import Settings
-from db.notifications import Notifications
+from db import notifications
 from node.cli.common import console, fail, settings_of
-from node.cli.worklist import actor, open_engine
+from node.cli.worklist import actor, open_database
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS
 from workers.notifications.formatting import trial_notification
@@ -32,7 +32,7 @@ def notify(context: click.Context, trial: str | None, failed: str | None) -> Non
     if trial is not None:
         _try(trial, settings)
     elif failed is not None:
-        number = Notifications(open_engine(settings)).requeue(failed, actor(), datetime.now(UTC))
+        number = open_database(settings).write(notifications.requeue, failed, actor(), datetime.now(UTC))
         console.print(f"{number} notifications by {failed} will be sent again")
 
 

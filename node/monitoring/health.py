@@ -17,13 +17,12 @@ from config.audit import AuditRepository
 from config.destinations import Destination
 from config.settings import Settings
 from config.tls import Tls
-from db import audit, audit_chain, audit_feed, rejected_associations
+from db import audit, audit_chain, audit_feed, notifications, rejected_associations
 from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
 from db.engine import connect, schema_problem
 from db.errors import DatabaseURLError
 from db.jobs import as_many_wait
-from db.notifications import Notifications
 from db.queries.metrics import waiting
 from db.queries.problems import Problem, problems
 from db.queries.routing import images_by_rule
@@ -388,4 +387,7 @@ def check_channel(settings: Settings, name: str) -> Check:
 def _failed(settings: Settings, channel: str) -> int:
     """Number of failed notifications; 0 if the database cannot be used."""
     with _usable_database(settings) as engine:
-        return 0 if engine is None else Notifications(engine).counts(channel).get("failed", 0)
+        if engine is None:
+            return 0
+        with engine.connect() as connection:
+            return notifications.counts(connection, channel).get("failed", 0)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from db import study_status
+from db import feedback, study_status
 from db.assessments import unmatched
 from db.errors import RecordNotFoundError
 from db.model_states import model_history
@@ -124,8 +124,8 @@ def read_study(context: Context, study: Study) -> StudyAnswer:
     context.audit("view study", "study", study, "by the API")
     return StudyAnswer(
         study=replace(detail, row=_as_shown(context, (detail.row,))[0]),
-        findings=services.feedback.findings(study),
-        feedback=services.feedback.of_study(study),
+        findings=services.database.read(feedback.findings, study),
+        feedback=services.database.read(feedback.of_study, study),
         hospital_priority=services.database.read(study_status.hospital_priority, study),
     )
 
@@ -172,7 +172,7 @@ def resend_delivery(context: Context, study: Study, delivery: Row) -> Done:
 
 def give_feedback(context: Context, study: Study, finding: Row, body: FeedbackBody) -> Done:
     """Give a verdict on a finding."""
-    if finding not in {one.id for one in context.services.feedback.findings(study)}:
+    if finding not in {one.id for one in context.services.database.read(feedback.findings, study)}:
         raise RecordNotFoundError("finding", finding)
     return _done(context, study, lambda actions: actions.give_feedback(finding, body.verdict, body.comment, "api"))
 

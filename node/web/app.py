@@ -30,7 +30,6 @@ from db import model_states
 from db.audit import AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
-from db.feedback import Feedback
 from db.queries.metrics import waiting
 from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Remembered, Statistics
@@ -100,7 +99,6 @@ def create_services(
         accounts=accounts or Accounts(engine),
         audit=AuditTrail(engine),
         worklist=Worklist(engine),
-        feedback=Feedback(engine),
         statistics=statistics,
         counts=counts,
         metrics=NodeMetrics(settings, database, statistics, counts, readiness, clock),

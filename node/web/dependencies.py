@@ -13,7 +13,6 @@ from config.destinations import Destination
 from config.settings import Settings
 from db.audit import AuditTrail
 from db.database import Database
-from db.feedback import Feedback
 from db.queries.statistics import Remembered, Statistics
 from db.queries.system import Growth
 from db.queries.worklist import Worklist
@@ -51,7 +50,6 @@ class Services:
     accounts: Accounts
     audit: AuditTrail
     worklist: Worklist
-    feedback: Feedback
     statistics: Statistics
     counts: Counts
     metrics: NodeMetrics

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
-from db import assessments, jobs
+from db import assessments, feedback, jobs
 from db.assessments import Assessment, Statement, unmatched
 from db.database import Database
 from db.errors import RecordNotFoundError
-from db.feedback import Feedback
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.records import LesionRecord, SimilarRecord
@@ -38,7 +37,7 @@ def test_a_statement_becomes_feedback_once(engine: Engine, database: Database) -
     found = Statement("modify", OURS, "2.25.2", "smaller\0 than that")
     assert assess(database, found, Statement("accept", (), "2.25.1")) == 0
     assert assess(database, found) == 0
-    first, second = Feedback(engine).of_study(study_of(database))
+    first, second = database.read(feedback.of_study, study_of(database))
     assert (first.label, first.verdict, first.actor) == ("nodule", Verdict.MODIFY, "dicom:Reader, Rosa M")
     assert (second.label, second.verdict, second.source) == ("pneumothorax", Verdict.ACCEPT, "dicom")
 
@@ -60,7 +59,7 @@ def test_what_fits_nothing_is_kept_with_the_reason(
     (kept,) = unmatched(engine)
     assert problem in kept.problem
     assert (kept.observer, kept.verdict) == ("unknown", statement.verdict)
-    assert Feedback(engine).of_study(study_of(database)) == ()
+    assert database.read(feedback.of_study, study_of(database)) == ()
 
 
 def test_a_tracking_uid_of_another_run_than_the_report_named(engine: Engine, database: Database) -> None:
@@ -86,10 +85,10 @@ def test_similar_cases_and_lesions_are_read_as_they_were_written(engine: Engine,
     database.write(jobs.finish, job_id, "w1", replace(outcome(), findings=findings), NOW)
     (job,) = database.read(study_details.study_detail, study_of(database)).jobs
     assert [one.similar for one in job.findings] == [cases, ()]
-    assert [one.record.similar for one in Feedback(engine).findings(study_of(database))] == [cases, ()]
+    assert [one.record.similar for one in database.read(feedback.findings, study_of(database))] == [cases, ()]
     assert Worklist(database.engine).page()[0].findings[0].similar == cases
     assert [one.lesions for one in job.findings] == [(), lesions]
     assert [one.lesions for one in Worklist(database.engine).page()[0].findings] == [(), lesions]
     # A verdict on one of its lesions is one on the finding.
     assert assess(database, Statement("reject", (), "2.25.12")) == 0
-    assert [one.label for one in Feedback(engine).of_study(study_of(database))] == ["nodule"]
+    assert [one.label for one in database.read(feedback.of_study, study_of(database))] == ["nodule"]

@@ -8,11 +8,10 @@ import pytest
 from sqlalchemy import Engine
 
 from config.settings import Triage
-from db import deliveries, jobs, model_states, studies
+from db import deliveries, jobs, model_states, notifications, studies
 from db.audit import AuditTrail
 from db.database import Database
 from db.model_states import AS_CONFIGURED, ModelState, Switched, latest_switches, model_history, set_model_state
-from db.notifications import Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.records import FindingRecord
@@ -136,16 +135,16 @@ def test_a_new_revision_without_the_model_is_sent(engine: Engine, database: Data
 
 
 def test_notifies_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
-    database, notifications = Database(engine, alarming(NotificationRules(("mail",)))), Notifications(engine)
+    database = Database(engine, alarming(NotificationRules(("mail",))))
     for study, models in ((1, (MODEL,)), (2, (MODEL, "another")), (3, ("another",))):
         done_with(database, *(finding(model=model) for model in models), study=study)
         facts = study_facts(database, study_of(database, study))
         decision = decide(facts, Triage(), NOW)
         record_triage(database, facts.study_id, decision, NOW)
-    assert len(notifications.waiting("mail", NOW)) == 3
+    assert len(database.read(notifications.waiting, "mail", NOW)) == 3
     assert switch(engine, ModelState.OFF).cancelled == 1
-    assert len(notifications.waiting("mail", NOW)) == 2
-    (notification,) = notifications.of_study(study_of(database, 1))
+    assert len(database.read(notifications.waiting, "mail", NOW)) == 2
+    (notification,) = database.read(notifications.of_study, study_of(database, 1))
     assert notification.state is NotificationState.WITHDRAWN
     assert "switched off by ada" in database.read(study_details.study_detail, study_of(database, 1)).events[-1].cause
     assert switch(engine, ModelState.OFF, "another").cancelled == 2

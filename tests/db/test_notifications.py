@@ -9,10 +9,10 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Engine
 
-from db import jobs, rejection_notes, study_status
+from db import jobs, notifications, rejection_notes, study_status
 from db.database import Database
 from db.model_states import ModelState, set_model_state
-from db.notifications import Notifications, notification_key
+from db.notifications import notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.queries import study_details
 from db.records import Outcome, RejectionNote, TriageDecision
@@ -39,15 +39,15 @@ def find(database: Database, number: int = 1, **changes: object) -> None:
     database.write(jobs.finish, job, "w1", Outcome(findings=(finding(), finding("tension"))), NOW)
 
 
-def told(engine: Engine, study: int) -> list[tuple[str, str]]:
-    return [(one.channel, one.reason) for one in Notifications(engine).of_study(study)]
+def told(database: Database, study: int) -> list[tuple[str, str]]:
+    return [(one.channel, one.reason) for one in database.read(notifications.of_study, study)]
 
 
 def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
     record_triage(database, study, replace(ALARM, reason="pneumothorax 95 %"), NOW + MINUTE)
-    assert told(engine, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
+    assert told(database, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
     events = [
         event for event in database.read(study_details.study_detail, study).events if event.entity == "notification"
     ]
@@ -59,7 +59,7 @@ def test_another_finding_is_told_too(engine: Engine) -> None:
     record_triage(database, study, ALARM, NOW)
     second = replace(ALARM, notifications=(finding(), finding("tension", probability=None)))
     record_triage(database, study, second, NOW)
-    assert told(engine, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
+    assert told(database, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
 
 
 def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(engine: Engine) -> None:
@@ -67,8 +67,8 @@ def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(
     record_triage(
         database, study, replace(ALARM, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
     )
-    (waiting,) = Notifications(engine).waiting("webhook", NOW)
-    claimed = Notifications(engine).claim(waiting, "w", NOW, MINUTE)
+    (waiting,) = database.read(notifications.waiting, "webhook", NOW)
+    claimed = database.write(notifications.claim, waiting, "w", NOW, MINUTE)
     assert claimed is not None
     assert claimed.probability == 0.9
 
@@ -76,20 +76,20 @@ def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(
 def test_without_a_channel_nothing_is_written(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules())
     record_triage(database, study, ALARM, NOW)
-    assert told(engine, study) == []
+    assert told(database, study) == []
 
 
 def test_what_the_hospital_made_critical_itself_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, replace(ALARM, notifications=()), NOW)
-    assert told(engine, study) == []
+    assert told(database, study) == []
 
 
 def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
     record_triage(database, study, ALARM, NOW)
-    assert told(engine, study) == []
+    assert told(database, study) == []
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
 def test_a_study_that_was_taken_long_ago_notifies_nobody(engine: Engine, date: str, time: str, alarmed: bool) -> None:
     database, study = worklist_with(engine, study_date=date, study_time=time)
     record_triage(database, study, ALARM, NOW)
-    assert bool(told(engine, study)) is alarmed
+    assert bool(told(database, study)) is alarmed
 
 
 def test_a_study_that_is_run_again_after_days_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW + 25 * HOUR)
-    assert told(engine, study) == []
+    assert told(database, study) == []
 
 
 def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
@@ -130,112 +130,104 @@ def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
 def test_an_image_that_is_taken_back_takes_its_notification_along(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
     database.write(rejection_notes.reject, note, NOW)
-    assert notifications.claim(waiting, "w", NOW, MINUTE) is None
-    assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
+    assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is None
+    assert [one.state for one in database.read(notifications.of_study, study)] == [NotificationState.WITHDRAWN]
     find(database, number=2)
     record_triage(database, study, ALARM, NOW)
-    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None, "the next image shows it too"
-    assert notifications.sent(waiting, "w", NOW)
+    assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None, "the next image shows it too"
+    assert database.write(notifications.sent, waiting, "w", NOW)
     record_triage(database, study, ALARM, NOW)
-    assert notifications.waiting("email", NOW) == ()
+    assert database.read(notifications.waiting, "email", NOW) == ()
 
 
 def test_of_two_senders_one_gets_it(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("webhook", NOW)
-    claimed = notifications.claim(waiting, "one", NOW, MINUTE)
+    (waiting,) = database.read(notifications.waiting, "webhook", NOW)
+    claimed = database.write(notifications.claim, waiting, "one", NOW, MINUTE)
     assert claimed is not None
     assert (claimed.reason, claimed.attempts, claimed.patient_id) == ("pneumothorax", 1, "P1")
     assert claimed.key == notification_key("1.2.826.0.2.1", "webhook", "pneumothorax")
-    assert notifications.claim(waiting, "two", NOW, MINUTE) is None
-    assert not notifications.sent(waiting, "two", NOW)
-    assert notifications.waiting("webhook", NOW) == ()
-    assert notifications.sent(waiting, "one", NOW)
-    assert notifications.claim(waiting, "one", NOW + HOUR, MINUTE) is None
-    assert notifications.counts("webhook") == {"sent": 1}
+    assert database.write(notifications.claim, waiting, "two", NOW, MINUTE) is None
+    assert not database.write(notifications.sent, waiting, "two", NOW)
+    assert database.read(notifications.waiting, "webhook", NOW) == ()
+    assert database.write(notifications.sent, waiting, "one", NOW)
+    assert database.write(notifications.claim, waiting, "one", NOW + HOUR, MINUTE) is None
+    assert database.read(notifications.counts, "webhook") == {"sent": 1}
 
 
 def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
-    assert notifications.claim(waiting, "dead", NOW, MINUTE) is not None
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    assert database.write(notifications.claim, waiting, "dead", NOW, MINUTE) is not None
     later = NOW + MINUTE
-    assert notifications.waiting("email", later) == (waiting,)
-    again = notifications.claim(waiting, "alive", later, MINUTE)
+    assert database.read(notifications.waiting, "email", later) == (waiting,)
+    again = database.write(notifications.claim, waiting, "alive", later, MINUTE)
     assert again is not None
     assert again.attempts == 2
-    assert not notifications.sent(waiting, "dead", later)
+    assert not database.write(notifications.sent, waiting, "dead", later)
 
 
 def test_what_a_dead_sender_on_hold_is_free_at_once(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
-    notifications.claim(waiting, "notify-email@here#1", NOW, MINUTE)
-    assert notifications.release("notify-email@there#", NOW) == 0
-    assert notifications.release("notify-email@here#", NOW) == 1
-    assert notifications.waiting("email", NOW) == (waiting,)
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database.write(notifications.claim, waiting, "notify-email@here#1", NOW, MINUTE)
+    assert database.write(notifications.release, "notify-email@there#", NOW) == 0
+    assert database.write(notifications.release, "notify-email@here#", NOW) == 1
+    assert database.read(notifications.waiting, "email", NOW) == (waiting,)
 
 
 def test_another_attempt_comes_when_it_is_due(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
-    notifications.claim(waiting, "w", NOW, MINUTE)
-    assert notifications.retry(waiting, "w", "no answer", NOW, 5 * SECOND)
-    assert notifications.waiting("email", NOW + 4 * SECOND) == ()
-    assert notifications.claim(waiting, "w", NOW + 4 * SECOND, MINUTE) is None
-    assert notifications.waiting("email", NOW + 5 * SECOND) == (waiting,)
-    notifications.claim(waiting, "w", NOW + 5 * SECOND, MINUTE)
-    assert notifications.fail(waiting, "w", "never", NOW)
-    (email, _) = notifications.of_study(study)
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database.write(notifications.claim, waiting, "w", NOW, MINUTE)
+    assert database.write(notifications.retry, waiting, "w", "no answer", NOW, 5 * SECOND)
+    assert database.read(notifications.waiting, "email", NOW + 4 * SECOND) == ()
+    assert database.write(notifications.claim, waiting, "w", NOW + 4 * SECOND, MINUTE) is None
+    assert database.read(notifications.waiting, "email", NOW + 5 * SECOND) == (waiting,)
+    database.write(notifications.claim, waiting, "w", NOW + 5 * SECOND, MINUTE)
+    assert database.write(notifications.fail, waiting, "w", "never", NOW)
+    (email, _) = database.read(notifications.of_study, study)
     assert (email.state, email.error, email.attempts) == (NotificationState.FAILED, "never", 2)
 
 
 def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (leaving,) = notifications.waiting("email", NOW)
-    notifications.claim(leaving, "w", NOW, MINUTE)
+    (leaving,) = database.read(notifications.waiting, "email", NOW)
+    database.write(notifications.claim, leaving, "w", NOW, MINUTE)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
-    states = {one.channel: one.state for one in notifications.of_study(study)}
+    states = {one.channel: one.state for one in database.read(notifications.of_study, study)}
     assert states == {"email": NotificationState.SENDING, "webhook": NotificationState.WITHDRAWN}
-    assert notifications.retry(leaving, "w", "no answer", NOW, SECOND)
-    assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}
+    assert database.write(notifications.retry, leaving, "w", "no answer", NOW, SECOND)
+    assert {one.state for one in database.read(notifications.of_study, study)} == {NotificationState.WITHDRAWN}
 
 
 def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (leaving,) = notifications.waiting("email", NOW)
-    notifications.claim(leaving, "w", NOW, MINUTE)
+    (leaving,) = database.read(notifications.waiting, "email", NOW)
+    database.write(notifications.claim, leaving, "w", NOW, MINUTE)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
-    assert notifications.claim(leaving, "v", NOW + HOUR, timedelta(minutes=1)) is None
-    assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
+    assert database.write(notifications.claim, leaving, "v", NOW + HOUR, timedelta(minutes=1)) is None
+    assert [one.state for one in database.read(notifications.of_study, study)] == [NotificationState.WITHDRAWN]
 
 
 def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
-    notifications.claim(waiting, "dead", NOW, MINUTE)
-    notifications.claim(waiting, "w", NOW + HOUR, MINUTE)
-    notifications.retry(waiting, "w", "no answer", NOW + HOUR, SECOND)
-    notifications.claim(waiting, "w", NOW + 2 * HOUR, MINUTE)
-    notifications.sent(waiting, "w", NOW + 2 * HOUR)
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database.write(notifications.claim, waiting, "dead", NOW, MINUTE)
+    database.write(notifications.claim, waiting, "w", NOW + HOUR, MINUTE)
+    database.write(notifications.retry, waiting, "w", "no answer", NOW + HOUR, SECOND)
+    database.write(notifications.claim, waiting, "w", NOW + 2 * HOUR, MINUTE)
+    database.write(notifications.sent, waiting, "w", NOW + 2 * HOUR)
     steps = [e for e in database.read(study_details.study_detail, study).events if e.entity == "notification"]
     for before, step in pairwise(steps):
         assert step.from_state == before.to_state
@@ -246,43 +238,40 @@ def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
 def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (failed_one,) = notifications.waiting("email", NOW)
-    assert notifications.claim(failed_one, "w", NOW, MINUTE) is not None
-    assert notifications.fail(failed_one, "w", "no such address", NOW)
-    before = notifications.of_study(study)
+    (failed_one,) = database.read(notifications.waiting, "email", NOW)
+    assert database.write(notifications.claim, failed_one, "w", NOW, MINUTE) is not None
+    assert database.write(notifications.fail, failed_one, "w", "no such address", NOW)
+    before = database.read(notifications.of_study, study)
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
-    assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}
+    assert {one.state for one in database.read(notifications.of_study, study)} == {NotificationState.WITHDRAWN}
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
-    assert notifications.of_study(study) == before
-    (waiting,) = notifications.waiting("webhook", NOW)
-    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
+    assert database.read(notifications.of_study, study) == before
+    (waiting,) = database.read(notifications.waiting, "webhook", NOW)
+    assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None
 
 
 def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
-    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
-    assert notifications.retry(waiting, "w", "no answer", NOW, MINUTE)
-    assert notifications.waiting("email", NOW) == ()
+    assert database.write(notifications.retry, waiting, "w", "no answer", NOW, MINUTE)
+    assert database.read(notifications.waiting, "email", NOW) == ()
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
-    assert notifications.waiting("email", NOW) == (waiting,)
+    assert database.read(notifications.waiting, "email", NOW) == (waiting,)
 
 
 def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
     database.write(rejection_notes.reject, note, NOW)
-    assert notifications.claim(waiting, "w", NOW, MINUTE) is None
+    assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is None
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
-    assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
+    assert [one.state for one in database.read(notifications.of_study, study)] == [NotificationState.WITHDRAWN]
 
 
 def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: Engine) -> None:
@@ -291,16 +280,15 @@ def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: E
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
-    assert {one.state for one in Notifications(engine).of_study(study)} == {NotificationState.WITHDRAWN}
+    assert {one.state for one in database.read(notifications.of_study, study)} == {NotificationState.WITHDRAWN}
 
 
 def test_what_was_sent_before_the_report_is_not_sent_again(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications = Notifications(engine)
-    (waiting,) = notifications.waiting("email", NOW)
-    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
-    assert notifications.sent(waiting, "w", NOW)
+    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None
+    assert database.write(notifications.sent, waiting, "w", NOW)
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
-    assert [one.state for one in notifications.of_study(study)] == [NotificationState.SENT]
+    assert [one.state for one in database.read(notifications.of_study, study)] == [NotificationState.SENT]

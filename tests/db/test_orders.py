@@ -9,10 +9,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, Engine
 
-from db import deliveries, holds, instances, jobs, orders, study_status
+from db import deliveries, holds, instances, jobs, notifications, orders, study_status
 from db.database import Database
 from db.engine import writing
-from db.notifications import Notifications
 from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderUpdate, OtherPatientError
 from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
@@ -293,9 +292,9 @@ def test_a_report_cancels_what_was_not_told_yet(engine: Engine) -> None:
     )
     record_triage(database, study, notification, NOW)
     assert facts.hospital_priority is None
-    (waiting,) = Notifications(engine).waiting("webhook", NOW)
+    (waiting,) = database.read(notifications.waiting, "webhook", NOW)
     receive_message(database, message(1, order(reported=True)), NOW)
-    assert Notifications(engine).waiting("webhook", NOW) == ()
-    assert Notifications(engine).claim(waiting, "n1", NOW, HOUR) is None
+    assert database.read(notifications.waiting, "webhook", NOW) == ()
+    assert database.write(notifications.claim, waiting, "n1", NOW, HOUR) is None
     record_triage(database, study, notification, NOW)
-    assert [one.state.value for one in Notifications(engine).of_study(study)] == ["withdrawn"]
+    assert [one.state.value for one in database.read(notifications.of_study, study)] == ["withdrawn"]

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from db import study_status
+from db import feedback, study_status
 from db.audit import AuditEntry, AuditTrail
 from db.database import Database
-from db.feedback import Feedback
 from db.user_tables import Verdict
 from tests.db.examples import HOUR, MINUTE, NOW, study_of
 from tests.db.test_views import analysed
@@ -24,8 +23,10 @@ QUESTIONS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 def used(database: Database) -> Database:
     """A node with an analysed, delivered, judged and reported study, on which a person has acted."""
     analysed(database, 1, MINUTE)
-    study, feedback = study_of(database), Feedback(database.engine)
-    feedback.give(feedback.findings(study)[0].id, Verdict.ACCEPT, NOW + HOUR, actor="anna")
+    study = study_of(database)
+    database.write(
+        feedback.give, database.read(feedback.findings, study)[0].id, Verdict.ACCEPT, NOW + HOUR, actor="anna"
+    )
     database.write(study_status.report, study, NOW + HOUR, actor="anna", cause="read")
     AuditTrail(database.engine).add(AuditEntry(NOW, "anna", "hold", "study", study))
     return database

@@ -6,11 +6,10 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
-from db import study_status
+from db import feedback, study_status
 from db.audit import AuditTrail
 from db.database import Database
 from db.errors import RecordNotFoundError
-from db.feedback import Feedback
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Statistics
@@ -122,15 +121,15 @@ def test_a_token_is_known_by_its_secret_until_revoked(accounts: Accounts, engine
 
 def test_the_latest_verdict_of_a_finding_counts(database: Database, engine: Engine) -> None:
     finished(database)
-    study, feedback = study_of(database), Feedback(engine)
-    finding = feedback.findings(study)[0]
-    feedback.give(finding.id, Verdict.REJECT, NOW, actor="rosa", comment="  skin fold ")
-    feedback.give(finding.id, Verdict.MODIFY, NOW + MINUTE, actor="rosa")
-    assert [record.comment for record in feedback.of_study(study)] == ["skin fold", ""]
+    study = study_of(database)
+    finding = database.read(feedback.findings, study)[0]
+    database.write(feedback.give, finding.id, Verdict.REJECT, NOW, actor="rosa", comment="  skin fold ")
+    database.write(feedback.give, finding.id, Verdict.MODIFY, NOW + MINUTE, actor="rosa")
+    assert [record.comment for record in database.read(feedback.of_study, study)] == ["skin fold", ""]
     (counted,) = ModelMonitoring(engine).verdicts(NOW - HOUR, NOW + HOUR)
     assert (counted.verdict, counted.count) == (Verdict.MODIFY, 1)
     with pytest.raises(RecordNotFoundError):
-        feedback.give(999, Verdict.ACCEPT, NOW, actor="rosa")
+        database.write(feedback.give, 999, Verdict.ACCEPT, NOW, actor="rosa")
 
 
 def test_reported_studies_leave_and_come_back(database: Database, engine: Engine) -> None:

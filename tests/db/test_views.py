@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from db import deliveries, jobs, study_status
+from db import deliveries, feedback, jobs, study_status
 from db.audit import AuditEntry, AuditTrail
 from db.database import Database
-from db.feedback import Feedback
 from db.user_tables import Verdict
 from db.views import LOOKED, VIEWS
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND, TO_PACS, claim, finding, outcome, record, study_of
@@ -100,14 +99,14 @@ def test_deliveries_are_counted_by_their_state(database: Database) -> None:
 def test_the_latest_verdict_counts(database: Database) -> None:
     absent = finding("lung_opacity", probability=0.1, present=False)
     analysed(database, 1, MINUTE, findings=(finding(), absent))
-    feedback, study = Feedback(database.engine), study_of(database)
-    known = {each.record.label: each.id for each in feedback.findings(study)}
+    study = study_of(database)
+    known = {each.record.label: each.id for each in database.read(feedback.findings, study)}
     for label, verdict in (
         ("pneumothorax", Verdict.REJECT),
         ("pneumothorax", Verdict.ACCEPT),
         ("lung_opacity", Verdict.MODIFY),
     ):
-        feedback.give(known[label], verdict, NOW + HOUR, actor="anna")
+        database.write(feedback.give, known[label], verdict, NOW + HOUR, actor="anna")
     agreed = {row["label"]: row for row in rows(database.engine, "SELECT * FROM reader_agreement")}
     assert (agreed["pneumothorax"]["accepted"], agreed["pneumothorax"]["verdicts"]) == (1, 1)
     assert float(agreed["lung_opacity"]["agreed_share"]) == 0

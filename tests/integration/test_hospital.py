@@ -15,9 +15,8 @@ from pydicom.dataset import FileDataset
 from pynetdicom import AE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage
 
-from config.settings import load
-from db.engine import connect
-from db.notifications import NotificationDetail, Notifications
+from db import notifications
+from db.notifications import NotificationDetail
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -71,7 +70,6 @@ secret = "secret"
         """Learn where the running node listens."""
         self.dicom_port = self._port(rb"PLEURA listens on 127\.0\.0\.1:(\d+)")
         self.ris = Sender(self._port(rb"HL7 listens on 127\.0\.0\.1:(\d+)"))
-        self.notifications = Notifications(connect(load(self.node.config).database_url))
 
     def _port(self, pattern: bytes) -> int:
         found = self.wait(lambda: re.search(pattern, self.node.log.read_bytes()), "a listener")
@@ -96,7 +94,7 @@ secret = "secret"
         return self.node.database.read(study_details.study_detail, study_id)
 
     def told(self, study_id: int) -> list[NotificationDetail]:
-        return list(self.notifications.of_study(study_id))
+        return list(self.node.database.read(notifications.of_study, study_id))
 
 
 @pytest.fixture

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from config.settings import load
-from db import jobs
+from db import jobs, notifications
 from db.database import Database
 from db.engine import connect, migrate
-from db.notifications import Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -68,8 +67,7 @@ def analyse(config: Path, study: int = 1) -> int:
 
 
 def states(config: Path, study: int) -> list[NotificationState]:
-    engine = connect(load(config).database_url)
-    return [one.state for one in Notifications(engine).of_study(study)]
+    return [one.state for one in Process(config, "scheduler").database.read(notifications.of_study, study)]
 
 
 def await_state(config: Path, study: int, state: NotificationState, part: Process) -> None:

@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import Engine, select
 
 from config.settings import Triage
-from db import jobs, study_status
+from db import feedback, jobs, study_status
 from db.database import Database
 from db.engine import connect, migrate
-from db.feedback import Feedback
 from db.order_tables import NotificationRow
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -106,8 +105,8 @@ def test_another_patient_notifies(node: Node) -> None:
 
 def test_what_a_reader_has_rejected_notifies_again(node: Node, engine: Engine) -> None:
     node.film("1.1", NOON)
-    (first,) = Feedback(engine).findings(1)
-    Feedback(engine).give(first.id, Verdict.REJECT, NOON, actor="ann")
+    (first,) = node.database.read(feedback.findings, 1)
+    node.database.write(feedback.give, first.id, Verdict.REJECT, NOON, actor="ann")
     node.film("1.2", NOON + DAY)
     assert node.alarmed == [1, 2]
 

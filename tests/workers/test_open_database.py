@@ -10,10 +10,9 @@ import pytest
 
 import workers
 from config.settings import Settings, Site, Store
-from db import jobs
+from db import jobs, notifications
 from db.database import Database
 from db.engine import connect, migrate
-from db.notifications import Notifications
 from db.records import Outcome, ReceivedInstance
 from tests.commands import record_instance
 from tests.workers.builders import NOON, finding
@@ -66,7 +65,7 @@ def test_who_lets_triage_decide_tells_of_what_is_critical(tmp_path: Path) -> Non
     assert database.write(jobs.claim, job, "worker", NOON, timedelta(minutes=5))
     database.write(jobs.finish, job, "worker", Outcome(findings=(finding(),)), NOON)
     assert triage_study(1, database, settings.triage, NOON).notifications
-    assert Notifications(engine).waiting("webhook", NOON)
+    assert database.read(notifications.waiting, "webhook", NOON)
 
 
 def test_rules_are_those_of_the_settings() -> None:

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from config.settings import Settings
-from db.engine import connect
-from db.notifications import Notification, Notifications
+from db import notifications
+from db.database import Database
+from db.notifications import Notification
 from workers.backoff import backoff
 from workers.clock import Clock, utc_now
 from workers.notifications.channel import Channel, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels
+from workers.open_database import database_of
 from workers.repeat import repeating
 from workers.worker_id import claims_at
 
@@ -41,7 +43,7 @@ class Sender:
     name: str
     channel: Channel
     settings: Settings
-    notifications: Notifications
+    database: Database
     clock: Clock
     worker: str
     unrecorded: dict[int, datetime] = field(default_factory=dict)
@@ -49,20 +51,20 @@ class Sender:
     def once(self) -> None:
         """Send all waiting notifications, but stop when the receiver cannot be reached."""
         self._record_sent()
-        for notification_id in self.notifications.waiting(self.name, self.clock()):
+        for notification_id in self.database.read(notifications.waiting, self.name, self.clock()):
             if not self._send(notification_id):
                 return
 
     def _send(self, notification_id: int) -> bool:
         lease = timedelta(seconds=_STEPS * self._seconds() + _LEASE_MARGIN_SECONDS)
-        notification = self.notifications.claim(notification_id, self.worker, self.clock(), lease)
+        notification = self.database.write(notifications.claim, notification_id, self.worker, self.clock(), lease)
         if notification is None:
             return True
         try:
             self.channel.send(notification, self.settings, self.clock())
         except PartlySentError as error:
             # The server answers, so the next message is tried.
-            self.notifications.taken(notification.id, self.worker, error.taken_by)
+            self.database.write(notifications.taken, notification.id, self.worker, error.taken_by)
             self._not_sent(notification, str(error))
             return True
         except NotSentError as error:
@@ -79,18 +81,18 @@ class Sender:
 
     def _record_sent(self) -> None:
         for notification_id, at in tuple(self.unrecorded.items()):
-            if not self.notifications.sent(notification_id, self.worker, at):
+            if not self.database.write(notifications.sent, notification_id, self.worker, at):
                 log.warning("notification %d was taken from this sender before it was recorded", notification_id)
             del self.unrecorded[notification_id]
 
     def _not_sent(self, notification: Notification, why: str) -> None:
         now = self.clock()
         if notification.attempts >= self.settings.notifications.attempts:
-            self.notifications.fail(notification.id, self.worker, why, now)
+            self.database.write(notifications.fail, notification.id, self.worker, why, now)
             log.error("notification %d by %s has failed: %s", notification.id, self.name, why)
             return
         after = backoff(notification.attempts, self.settings)
-        self.notifications.retry(notification.id, self.worker, why, now, after)
+        self.database.write(notifications.retry, notification.id, self.worker, why, now, after)
         log.warning(
             "notification %d by %s: %s; retry in %.0f s", notification.id, self.name, why, after.total_seconds()
         )
@@ -105,13 +107,13 @@ def senders_of(settings: Settings, place: str) -> list[Sender]:
     names = enabled_channels(settings)
     if not names:
         return []
-    notifications = Notifications(connect(settings.database_url))
+    database = database_of(settings)
     senders = []
     prefix = claims_at(place)
-    notifications.release(prefix, utc_now())
+    database.write(notifications.release, prefix, utc_now())
     life = secrets.token_hex(4)
     for name in names:
-        senders.append(Sender(name, CHANNELS[name], settings, notifications, utc_now, f"{prefix}notify-{name}#{life}"))
+        senders.append(Sender(name, CHANNELS[name], settings, database, utc_now, f"{prefix}notify-{name}#{life}"))
     return senders
 
 

@@ -15,11 +15,10 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from config.settings import Settings
-from db import deliveries, holds, jobs, studies, study_status
+from db import deliveries, feedback, holds, jobs, studies, study_status
 from db.audit import AuditEntry, write_entry
 from db.database import Database
 from db.errors import DatabaseError, RecordNotFoundError, StudyNotOnHoldError, StudyOnHoldError, TransitionError
-from db.feedback import Feedback
 from db.model_states import ModelState, Switched, set_model_state
 from db.queries import problems
 from db.queries.problems import Entity, Selection
@@ -174,7 +173,8 @@ class Actions:
 
     def give_feedback(self, finding_id: int, verdict: Verdict, comment: str, source: str) -> None:
         """Store what a reader thinks of a finding; ``source`` is how it came: web, api or cli."""
-        Feedback(self.database.engine).give(
+        self.database.write(
+            feedback.give,
             finding_id,
             verdict,
             self.now,

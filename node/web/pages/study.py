@@ -9,13 +9,12 @@ from urllib.parse import quote, urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from db import study_status
+from db import feedback, notifications, study_status
 from db.assessments import unmatched
 from db.audit import AuditFilter
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.instance_flags import COMPARE, REPEAT, REPLACED
-from db.notifications import Notifications
 from db.queries import study_details
 from db.queries.priors import prior_studies
 from db.shown_records import InstanceDetail, JobDetail, StudyDetail, WorklistRow
@@ -66,7 +65,7 @@ def show_study(context: RequestContext) -> Response:
         hospital_priority=context.services.database.read(study_status.hospital_priority, study_id),
         Priority=Priority,
         assessments=unmatched(context.services.engine, 10, study_id),
-        notifications=Notifications(context.services.engine).of_study(study_id),
+        notifications=context.services.database.read(notifications.of_study, study_id),
         unserved={queue.name for queue in context.services.unserved.get()},
         to_remove=by_hand(detail, context.services.settings.destinations),
         priors=_priors(context, study_id),
@@ -155,7 +154,7 @@ def act(context: RequestContext) -> Response:
 def give_feedback(context: RequestContext) -> Response:
     """Store a verdict on a finding of this study."""
     study_id, finding_id = context.number("study"), context.number("finding")
-    if finding_id not in {finding.id for finding in context.services.feedback.findings(study_id)}:
+    if finding_id not in {finding.id for finding in context.services.database.read(feedback.findings, study_id)}:
         raise HTTPException(404)
     verdict = context.field("verdict")
     if verdict not in set(Verdict):
@@ -251,8 +250,8 @@ def _instance(context: RequestContext) -> InstanceDetail:
 
 def _images(context: RequestContext, detail: StudyDetail) -> tuple[ShownImage, ...]:
     """Images that can be shown, those with a job first."""
-    findings = context.services.feedback.findings(detail.row.study_id)
-    verdicts = context.services.feedback.of_study(detail.row.study_id)
+    findings = context.services.database.read(feedback.findings, detail.row.study_id)
+    verdicts = context.services.database.read(feedback.of_study, detail.row.study_id)
     latest = {job.instance_id: job for job in detail.jobs}
     images = []
     for instance in detail.instances:

@@ -17,8 +17,8 @@ from starlette.responses import RedirectResponse, Response
 from config.destinations import Destination
 from config.reference import Difference, differences, effective_toml
 from config.settings import SettingsError
+from db import notifications
 from db.assessments import unmatched
-from db.notifications import Notifications
 from db.queries.metrics import Waiting, waiting
 from db.queries.problems import Selection, problems
 from db.queries.statistics import DestinationState, FinishedJob, RunningWorker
@@ -162,7 +162,7 @@ def send_notifications_again(context: RequestContext) -> Response:
     name = str(context.request.path_params["name"])
     if name not in enabled_channels(context.services.settings):
         raise HTTPException(404)
-    again = Notifications(context.services.engine).requeue(name, context.actor, context.now)
+    again = context.services.database.write(notifications.requeue, name, context.actor, context.now)
     context.audit("retry notifications", name, detail=f"{again} notifications")
     return RedirectResponse("/system#notifications", 303)
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db import jobs, study_status
+from db import feedback, jobs, study_status
 from db.database import Database
-from db.feedback import Feedback
 from db.queries import study_details
 from db.queries.monitoring import ONLY_SHADOW, ModelMonitoring
 from db.records import FindingRecord, NotEligible, Outcome
@@ -109,25 +108,25 @@ def test_superseded_findings_do_not_count(engine: Engine, database: Database) ->
 
 
 def test_agreement_counts_the_latest_word(engine: Engine, database: Database) -> None:
-    weeks, feedback = Weeks(database), Feedback(engine)
+    weeks = Weeks(database)
     for _ in range(4):
         weeks.job(MONDAY, scored(0.9))
     found = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
     for number, verdict in enumerate(found):
-        feedback.give(1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
+        database.write(feedback.give, 1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
     (week,) = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).verdicts
     assert (week.accepted, week.modified, week.rejected, week.agreed) == (2, 1, 1, 0.5)
     assert (round(week.low, 3), round(week.high, 3)) == (0.15, 0.85)
 
 
 def test_only_reported_studies_contradict(engine: Engine, database: Database) -> None:
-    weeks, feedback = Weeks(database), Feedback(engine)
+    weeks = Weeks(database)
     for probability in (0.9, 0.1, 0.9, 0.9):
         weeks.job(MONDAY, scored(probability))
-    feedback.give(1, Verdict.REJECT, MONDAY, actor="rosa", comment="skin fold")
-    feedback.give(2, Verdict.MODIFY, MONDAY, actor="rosa")
-    feedback.give(3, Verdict.REJECT, MONDAY, actor="rosa")
-    feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
+    database.write(feedback.give, 1, Verdict.REJECT, MONDAY, actor="rosa", comment="skin fold")
+    database.write(feedback.give, 2, Verdict.MODIFY, MONDAY, actor="rosa")
+    database.write(feedback.give, 3, Verdict.REJECT, MONDAY, actor="rosa")
+    database.write(feedback.give, 4, Verdict.ACCEPT, MONDAY, actor="rosa")
     for study in (1, 2, 4):
         database.write(study_status.report, study_of(database, study), MONDAY, actor="rosa", cause="reported")
     found = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).discrepancies

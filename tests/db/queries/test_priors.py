@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from db import holds, jobs, studies, study_status
+from db import feedback, holds, jobs, studies, study_status
 from db.database import Database
-from db.feedback import Feedback
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.records import FindingRecord, NotEligible, PriorFinding, StudyFacts
@@ -88,10 +87,9 @@ def test_a_on_hold_study_says_nothing_and_is_told_nothing(database: Database) ->
 def test_a_rejected_finding_counts_as_absent_until_it_is_accepted(database: Database, engine: Engine) -> None:
     first = _analysed(database, 1, NOW, finding())
     now = _analysed(database, 2, NOW + DAY, finding())
-    feedback = Feedback(engine)
-    (known,) = feedback.findings(first)
+    (known,) = database.read(feedback.findings, first)
     for verdict, present in ((Verdict.REJECT, False), (Verdict.ACCEPT, True)):
-        feedback.give(known.id, verdict, NOW + DAY, actor="ann")
+        database.write(feedback.give, known.id, verdict, NOW + DAY, actor="ann")
         assert [prior.present for prior in _facts(database, now).priors] == [present]
 
 

@@ -13,11 +13,10 @@ from click.testing import Result
 from sqlalchemy import Engine
 
 from config.settings import load
-from db import jobs
+from db import feedback, jobs
 from db.audit import AuditFilter, AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
-from db.feedback import Feedback
 from db.queries.worklist import Worklist
 from db.records import FindingRecord, Outcome, ReceivedInstance
 from db.states import Priority
@@ -125,7 +124,7 @@ def test_hold_and_release_are_audited(run: Run, engine: Engine, study: str) -> N
 def test_feedback_by_label(run: Run, engine: Engine, study: str) -> None:
     result = run("feedback", study, "pneumothorax", "reject", "--comment", "a skin fold")
     assert result.exit_code == 0, result.output
-    (given,) = Feedback(engine).of_study(1)
+    (given,) = Database(engine, NO_RULES).read(feedback.of_study, 1)
     assert (given.verdict, given.comment, given.actor, given.source) == (Verdict.REJECT, "a skin fold", WHO, "cli")
     assert (given.label, given.model) == ("pneumothorax", "one"), "not the one in shadow"
     assert _audited(engine) == [("feedback", f"finding {given.finding_id}", "reject")]
@@ -136,7 +135,7 @@ def test_feedback_by_number_where_the_label_is_not_enough(run: Run, engine: Engi
     assert unclear.exit_code == 1
     assert "name one by its number: 2, 3" in unclear.output
     assert run("feedback", study, "3", "modify").exit_code == 0
-    assert [given.model for given in Feedback(engine).of_study(1)] == ["two"]
+    assert [given.model for given in Database(engine, NO_RULES).read(feedback.of_study, 1)] == ["two"]
     listed = run("feedback", study).output
     assert "lung_opacity 0.70 (threshold 0.50)" in listed
     assert f"modify by {WHO}" in listed

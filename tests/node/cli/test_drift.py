@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from db import feedback
 from db.database import Database
 from db.engine import connect, migrate
-from db.feedback import Feedback
 from db.user_tables import Verdict
 from node.cli.main import cli
 from tests.db.queries.test_monitoring import Weeks, scored
@@ -36,7 +36,7 @@ def test_the_report_as_tables_and_as_json(folder: Path) -> None:
             other = scored(score / 2, model="trial", shadow=True)
             weeks.job(now - timedelta(days=back), scored(score), other, brightness=score, view="PA")
     weeks.job(now, not_analysed="rotated")
-    Feedback(engine).give(1, Verdict.REJECT, now, actor="rosa")
+    Database(engine, NO_RULES).write(feedback.give, 1, Verdict.REJECT, now, actor="rosa")
     shown = CliRunner().invoke(cli, ["drift", "--weeks", "9"])
     assert shown.exit_code == 0, shown.output
     for words in (

@@ -11,9 +11,9 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from config.settings import load
+from db import notifications
 from db.database import Database
 from db.engine import connect, migrate
-from db.notifications import Notifications
 from db.records import TriageDecision
 from db.states import Analysis, Priority
 from node.cli.main import cli
@@ -98,16 +98,15 @@ def test_what_was_failed_is_told_and_sent_again(tmp_path: Path) -> None:
         finished(database)
         notification = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
         record_triage(database, study_of(database), notification, NOW)
-        notifications = Notifications(engine)
-        (waiting,) = notifications.waiting("webhook", NOW)
-        notifications.claim(waiting, "w", NOW, MINUTE)
-        notifications.fail(waiting, "w", "status 500", NOW)
+        (waiting,) = database.read(notifications.waiting, "webhook", NOW)
+        database.write(notifications.claim, waiting, "w", NOW, MINUTE)
+        database.write(notifications.fail, waiting, "w", "status 500", NOW)
         check = check_channel(settings, "webhook")
         assert not check.ok
         assert "1 notifications" in check.found
         result = run(path, "notify", "--retry", "webhook")
         assert result.exit_code == 0, result.output
-        assert notifications.waiting("webhook", NOW) == (waiting,)
+        assert database.read(notifications.waiting, "webhook", NOW) == (waiting,)
         assert check_channel(settings, "webhook").ok
 
 

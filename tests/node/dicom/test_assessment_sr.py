@@ -26,11 +26,11 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedSRStorage, ExplicitVRLittleEndian, generate_uid
 
-from db import jobs
+from db import feedback, jobs
 from db.assessments import Statement, unmatched
 from db.audit import AuditFilter, AuditTrail
 from db.database import Database
-from db.feedback import Feedback, FeedbackRecord
+from db.feedback import FeedbackRecord
 from db.queries import study_details
 from db.records import FindingRecord, Outcome
 from db.user_tables import Verdict
@@ -101,7 +101,7 @@ class Node:
 
     @property
     def feedback(self) -> tuple[FeedbackRecord, ...]:
-        return Feedback(self.listening.engine).of_study(1)
+        return self.database.read(feedback.of_study, 1)
 
     def finding(self, label: str) -> FindingRecord:
         return next(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 
-from db import assessments, jobs, study_status
+from db import assessments, feedback, jobs, study_status
 from db.assessments import Assessment, Statement
-from db.feedback import Feedback
+from db.database import Database
 from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.user_tables import Verdict
@@ -21,14 +21,13 @@ _THRESHOLD = 0.45
 def fill_weeks(demo: Demo, now: datetime, a_week: int = 40) -> None:
     """Analyses of the past; from the seventh week on the images are brighter and the scores higher."""
     chance = random.Random(3)
-    feedback = Feedback(demo.engine)
     for week in range(WEEKS, 0, -1):
         moved = week <= 4
         for index in range(a_week):
             at = now - timedelta(weeks=week, minutes=-170 * index)
             study = _analyse(demo, chance, at, moved, week * 1000 + index)
             if index % 5 == 0:
-                _read(feedback, study, chance, at)
+                _read(demo.database, study, chance, at)
             demo.database.write(
                 study_status.report, study, at + timedelta(hours=1), actor="rosa", cause="marked as reported"
             )
@@ -80,10 +79,10 @@ def _measures(chance: random.Random, moved: bool) -> dict[str, float | str]:
     }
 
 
-def _read(feedback: Feedback, study: int, chance: random.Random, at: datetime) -> None:
-    for finding in feedback.findings(study)[:1]:
+def _read(database: Database, study: int, chance: random.Random, at: datetime) -> None:
+    for finding in database.read(feedback.findings, study)[:1]:
         verdict = chance.choices(list(Verdict), (8, 1, 1))[0]
-        feedback.give(finding.id, verdict, at + timedelta(hours=1), actor="rosa")
+        database.write(feedback.give, finding.id, verdict, at + timedelta(hours=1), actor="rosa")
 
 
 def _assess(demo: Demo, now: datetime) -> None:

@@ -12,11 +12,10 @@ from sqlalchemy import update
 from config.notifications import Notifications as NotificationSettings
 from config.notifications import Webhook
 from config.settings import Models, Triage
-from db import assessments, deliveries, model_states
+from db import assessments, deliveries, model_states, notifications
 from db.assessments import Assessment, Statement
 from db.database import Database
 from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
-from db.notifications import Notifications
 from db.queries import study_details
 from db.queries.problems import problems
 from db.records import SimilarRecord
@@ -243,11 +242,11 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
         accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
     app = create_app(services)
-    notifications, study = Notifications(engine), study_facts(database, PNEUMOTHORAX)
+    study = study_facts(database, PNEUMOTHORAX)
     record_triage(database, PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
-    (notification,) = notifications.waiting("webhook", NOW)
-    assert notifications.claim(notification, "w", NOW, timedelta(minutes=1)) is not None
-    notifications.fail(notification, "w", "connection refused", NOW)
+    (notification,) = database.read(notifications.waiting, "webhook", NOW)
+    assert database.write(notifications.claim, notification, "w", NOW, timedelta(minutes=1)) is not None
+    database.write(notifications.fail, notification, "w", "connection refused", NOW)
     client = replace(site, app=app).logged_in("admin")
     assert "Critical-result notifications" in client.get("/system").text
     assert client.get(f"{API}/system").json()["notifications"] == {"webhook": {"failed": 1}}
@@ -255,7 +254,7 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     assert 'pleura_notifications{channel="webhook",state="failed"} 1' in client.get("/metrics").text
     assert client.post("/system/notifications/email/again").status_code == 404
     assert client.post("/system/notifications/webhook/again").status_code == 303
-    assert notifications.waiting("webhook", NOW) == (notification,)
+    assert database.read(notifications.waiting, "webhook", NOW) == (notification,)
     assert site.services.audit.entries(limit=1)[0].action == "retry notifications"
 
 

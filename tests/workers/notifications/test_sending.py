@@ -13,10 +13,10 @@ from sqlalchemy.exc import OperationalError
 
 from config.notifications import Notifications as Rules
 from config.settings import Settings, Workers
-from db import study_status
+from db import notifications, study_status
 from db.database import Database
 from db.engine import connect, migrate
-from db.notifications import Notification, Notifications
+from db.notifications import Notification
 from db.order_tables import NotificationState
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientUpdate
@@ -55,11 +55,10 @@ class Desk:
         engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(engine)
         self.database = Database(engine, alarming(NotificationRules(("webhook",))))
-        self.notifications = Notifications(engine)
         self.channel = FakeChannel(lambda: None, [])
         self.clock = FakeClock(NOW)
         settings = Settings(notifications=Rules(attempts=attempts), workers=Workers(backoff_seconds=10))
-        self.sender = Sender("webhook", self.channel, settings, self.notifications, self.clock, "w")
+        self.sender = Sender("webhook", self.channel, settings, self.database, self.clock, "w")
 
     def notification(self, study: int = 1) -> int:
         finished(self.database, study=study)
@@ -67,7 +66,7 @@ class Desk:
         return study_of(self.database, study)
 
     def state(self, study: int) -> tuple[NotificationState, int, str]:
-        (one,) = self.notifications.of_study(study)
+        (one,) = self.database.read(notifications.of_study, study)
         return one.state, one.attempts, one.error
 
 
@@ -127,14 +126,16 @@ def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk
     assert desk.state(first)[0] is NotificationState.SENT
 
 
-def test_what_was_sent_while_the_database_did_not_answer_is_recorded_later_and_not_sent_again(desk: Desk) -> None:
+def test_what_was_sent_while_the_database_did_not_answer_is_recorded_later_and_not_sent_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = desk.notification()
-    record, desk.notifications.sent = desk.notifications.sent, no_answer  # type: ignore[method-assign, assignment]
-    for _ in range(2):
-        with pytest.raises(OperationalError):
-            desk.sender.once()
-        desk.clock.pass_by(days=1)  # its lease is long over
-    desk.notifications.sent = record  # type: ignore[method-assign]
+    with monkeypatch.context() as patched:
+        patched.setattr(notifications, "sent", no_answer)
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                desk.sender.once()
+            desk.clock.pass_by(days=1)  # its lease is long over
     desk.sender.once()
     assert desk.state(study)[0] is NotificationState.SENT
     assert len(desk.channel.told) == 1
@@ -180,8 +181,8 @@ def test_a_claim_that_was_lost_meanwhile_changes_nothing(desk: Desk) -> None:
     study = desk.notification()
 
     def dawdle() -> None:
-        (waiting,) = desk.notifications.waiting("webhook", NOW + timedelta(days=1))
-        assert desk.notifications.claim(waiting, "other", NOW + timedelta(days=1), MINUTE) is not None
+        (waiting,) = desk.database.read(notifications.waiting, "webhook", NOW + timedelta(days=1))
+        assert desk.database.write(notifications.claim, waiting, "other", NOW + timedelta(days=1), MINUTE) is not None
 
     desk.channel.act = dawdle
     desk.sender.once()
