@@ -1,4 +1,4 @@
-"""TOML files: what settings, manifests and recipes say, relative paths, and mistakes told by the names of entries."""
+"""TOML files of settings, manifests and recipes: reading, relative paths, and errors that name the entry."""
 
 from __future__ import annotations
 

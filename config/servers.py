@@ -51,7 +51,7 @@ def with_tls(url: str) -> str:
 
 
 class Database(_Part):
-    """The database: the truth about every study."""
+    """The database."""
 
     url: Secret | None = None
     """SQLAlchemy URL, such as postgresql+psycopg://pleura@db/pleura; empty: SQLite in the store folder."""

@@ -1,4 +1,4 @@
-"""How far each audit record repository has been sent the trail, in order: the trail itself is the queue.
+"""The position in the audit trail up to which each audit record repository has received it.
 
 So nothing is lost while a repository is down, and what waits is bounded by what the trail keeps.
 """

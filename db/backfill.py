@@ -89,8 +89,8 @@ def _is_here(connection: Connection, study_instance_uid: str) -> bool:
 
 
 def came_by_itself(connection: Connection, study: Any, actor: str, now: datetime, *, again: bool) -> bool:
-    """A radiograph of ``study`` (its locked row) has come: let the study notify, and its results leave, where it was
-    silent because it had been pulled and has now come by itself as well. Whether that has changed.
+    """Whether ``study`` (its locked row), which was pulled, has now been sent by a peer as well: if so, its findings
+    notify and its results are delivered from now on.
 
     Its sender may have been slower than we: a film of last night whose archive had a queue. ``again``: this image is
     here already, while a pull brings each image once.

@@ -1,4 +1,4 @@
-"""Summaries that compare their study with a prior which is in doubt since: they are taken back.
+"""Withdraws summaries whose prior has been rejected or put on hold since.
 
 The study is open again, and its next summary compares it with what may still be compared. Where the hospital gives a
 patient another ID or name, all their studies get it, so what was compared is still of one patient.

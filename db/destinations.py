@@ -1,7 +1,7 @@
-"""Whom a node may call now: how many associations with a destination are open, and which destinations do not answer.
+"""Associations per destination, counted over all machines, and the circuit breaker of those that do not answer.
 
-Both are known to all processes on all machines, because both stand here: a destination that hangs takes its own share
-of the workers and no more, and one that was silent a moment ago is called by one worker at a time, after a pause.
+A destination that hangs takes its own share of the workers and no more. One that did not answer is called by one worker
+at a time, after a pause.
 """
 
 from __future__ import annotations

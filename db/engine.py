@@ -1,4 +1,4 @@
-"""The connection to the truth: SQLite or PostgreSQL, set up so that what is committed is on disk."""
+"""The connection to SQLite or PostgreSQL, configured so that a commit is durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a request to the database. Each error names the record and what would have been right."""
+"""Errors of the repositories. Each names the record and what is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers think of findings: stored one verdict after the other, and counted per model and week."""
+"""Verdicts of readers on findings. They are appended, and never changed."""
 
 from __future__ import annotations
 

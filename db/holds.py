@@ -1,4 +1,4 @@
-"""Holding a study for a person, and letting it go again, with everything of it that has not left yet."""
+"""Puts a study on hold with its jobs and unsent deliveries, and releases it."""
 
 from __future__ import annotations
 

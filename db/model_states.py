@@ -179,7 +179,7 @@ def _cancel_notifications(connection: Connection, name: str, state: ModelState, 
 
 
 def is_reported_by_a_model(connection: Connection, study_id: int, label: str) -> bool:
-    """Say whether a finding of a study holds by the word of a model that is not out of delivery."""
+    """Whether a valid finding of a study comes from a model whose findings are delivered."""
     stands = _stands(study_id, label).where(Finding.model.not_in(_out_of_delivery(connection)))
     return connection.execute(stands.limit(1)).first() is not None
 

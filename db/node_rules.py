@@ -1,4 +1,4 @@
-"""What the database must know of a node's settings: whoever opens a database gives it, and nobody can leave it out."""
+"""The settings that transactions depend on: whoever opens a database must give them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from db.study_rules import NotificationRules
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Whom a critical finding is told, and how patients are told apart. ``workers.open_database.rules_of`` makes
-    them.
-    """
+    """Rules for notifications and for the identity of patients, made by ``workers.open_database.rules_of``."""
 
     notifications: NotificationRules
     patients: PatientRules

@@ -129,14 +129,14 @@ def create_notifications(
 
 
 def _note_cancelled(connection: Connection, study_id: int, cause: str, now: datetime) -> None:
-    """Leave a word in the history why a notification was not raised, once."""
+    """Write an event, once, that says why no notification was raised."""
     recorded = select(Event.id).where(Event.study_id == study_id, Event.entity == _NOTIFICATION, Event.cause == cause)
     if connection.execute(recorded.limit(1)).first() is None:
         write_events(connection, [event(study_id, _NOTIFICATION, study_id, "", _NOT_MADE, cause, _ACTOR, now)])
 
 
 def cancel(connection: Connection, study_id: int, cause: str, actor: str, now: datetime) -> None:
-    """Withdraw what has not left yet of a study that is locked; what is leaving now cannot be called back."""
+    """Withdraw the unsent notifications of a locked study; one that is being sent cannot be withdrawn."""
     table = NotificationRow.__table__
     query = select(table).where(table.c.study_id == study_id, table.c.state.in_(_OPEN)).order_by(table.c.id)
     for row in connection.execute(query.with_for_update(key_share=True)).all():
@@ -263,7 +263,7 @@ def counts(connection: Connection, channel: str) -> dict[str, int]:
 
 
 def taken(connection: Connection, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
-    """Some of the receivers have taken it, and are not to hear it again; False where the claim is lost."""
+    """Some receivers have accepted it and do not get it again; False where the claim is lost."""
     _, row = _locked(connection, notification_id)
     if row.state is not NotificationState.SENDING or row.worker != worker:
         return False
@@ -291,7 +291,7 @@ def _end(
 
 
 def _why_not(connection: Connection, study: Row[Any], row: Row[Any]) -> str:
-    """Why nobody need hear of a notification any more; empty where somebody must."""
+    """Why a notification need not be sent any more; empty where it must."""
     if study.reported_at is not None:
         return IS_REPORTED
     holds = select(Finding.id).where(

@@ -16,7 +16,7 @@ from db.tables import DIGEST, NAMES, UID, Base, RowNumber, words
 
 
 class NotificationState(StrEnum):
-    """Where a notification stands. ``withdrawn``: nobody need hear of it any more."""
+    """Where a notification stands. ``withdrawn``: it need not be sent any more."""
 
     PENDING = "pending"
     SENDING = "sending"

@@ -1,4 +1,4 @@
-"""What a hospital's systems say of orders and reports, applied to studies that are here or are still to come."""
+"""Orders and report states from HL7, applied to studies that are here or arrive later."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def lock_arrivals(connection: Connection, *, shared: bool) -> None:
 
 
 def forget(connection: Connection, before: datetime) -> None:
-    """Forget messages, and orders whose studies never came, of which nothing was heard since ``before``."""
+    """Delete messages, and orders without a study, that are older than ``before``."""
     table: Any = MessageRow.__table__
     connection.execute(delete(table).where(table.c.at < before))
     connection.execute(delete(_ORDER).where(_ORDER.c.study_id.is_(None), _ORDER.c.updated_at < before))

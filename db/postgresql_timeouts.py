@@ -1,7 +1,7 @@
 """Connections to PostgreSQL that do not wait for ever for a server that hangs.
 
-The server's own time limits end what is slow or blocked while it runs. A server that is stopped, or whose machine or
-network is gone without a word, keeps none of its limits: then the client ends the wait and drops the connection.
+The server's own time limits end what is slow or blocked while it runs. A server that is stopped, or that a
+broken network hides, enforces none of them: then the client ends the wait and closes the connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The search for the last prior chest radiograph: which studies want one, what was found, how long to wait."""
+"""The search for the last prior chest radiograph of a study: pending studies, results, and the time limit."""
 
 from __future__ import annotations
 

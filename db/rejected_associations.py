@@ -1,4 +1,4 @@
-"""Callers whose associations were rejected, so that an admin sees whom the node turns away, and why.
+"""Callers whose associations were rejected, with the reason, for the admin.
 
 Anybody who reaches the port may be one of them, so the rows are few whatever is sent: a caller is one row a reason, and
 of more than :data:`MOST` rows, or :data:`MOST_OF_ADDRESS` of one address, those that came least often and longest ago

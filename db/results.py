@@ -1,4 +1,4 @@
-"""Keeping what work has left: findings, results, and a delivery for each result and each destination that takes it."""
+"""Stores findings and results of a job, and a delivery for each result and each destination that takes it."""
 
 from __future__ import annotations
 

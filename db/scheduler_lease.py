@@ -1,4 +1,4 @@
-"""Which of the schedulers on one database acts: one row, held by a lease and by the database's own clock.
+"""Leader election of the schedulers on one database: one row with a lease, timed by the clock of the database.
 
 The clocks of machines differ, and a lease of seconds must not change hands because of that. SQLite is on one machine,
 so there the clock of the process is as good.
@@ -31,7 +31,7 @@ def hold(connection: Connection, worker: str, now: datetime, lease: timedelta) -
 
 
 def give_up(connection: Connection, worker: str, now: datetime) -> bool:
-    """Let go of the lease where another scheduler has stood by within 15 s; whether it was let go."""
+    """Release the lease if another scheduler has been standing by within 15 s; whether it was released."""
     row, now = _locked(connection, now)
     others = row.stand_by not in ("", worker) and row.stand_by_at is not None and row.stand_by_at > now - _STAND_BY
     if row.worker != worker or not others:
@@ -41,7 +41,7 @@ def give_up(connection: Connection, worker: str, now: datetime) -> bool:
 
 
 def release(connection: Connection, worker_prefix: str) -> bool:
-    """Whoever acts under a name that starts so has ended; whether there was one."""
+    """Release the lease of a scheduler whose name starts so, because it has ended; whether there was one."""
     row = SchedulerLease
     freed = update(row).where(row.worker != "", starts_with(row.worker, worker_prefix))
     return bool(connection.execute(freed.values(worker="", lease_until=None)).rowcount)

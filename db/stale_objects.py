@@ -1,4 +1,4 @@
-"""Objects of ours that a destination holds and that are not right any more, and the notes that take them back there.
+"""Stale objects that a destination holds, and the rejection notes that take them back there.
 
 An object gets stale when its image is rejected or replaced, or when a newer revision stands for it. Its delivery then
 carries the title of the rejection note (IHE RAD IOCM) that it needs. Where a destination takes such notes the scheduler

@@ -29,16 +29,16 @@ _FARTHEST_ZONE = timedelta(hours=14)
 
 @dataclass(frozen=True, slots=True)
 class NotificationRules:
-    """Through which channels a critical finding is told, and how old a study may be for that."""
+    """The channels that notify of a critical finding, and how old its study may be."""
 
     channels: tuple[str, ...] = ()
     maximum_age: timedelta = timedelta(hours=24)
 
 
 def why_not_notify(study: Any, maximum_age: timedelta, now: datetime) -> str:
-    """Say why a notification on this study helps nobody: it is read, back-filled or analysed long after.
+    """Why this study raises no notification: it is reported, back-filled or analysed long after.
 
-    Empty: it helps. ``study`` has the columns of ``studies``.
+    Empty: it may raise one. ``study`` has the columns of ``studies``.
     """
     hours = f"{maximum_age / timedelta(hours=1):g} hours"
     if study.reported_at is not None:

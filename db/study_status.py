@@ -1,4 +1,4 @@
-"""What people decide about a study: it is reported, it is unreported again, it has another priority."""
+"""Report state and hospital priority of a study, as people and HL7 messages set them."""
 
 from __future__ import annotations
 

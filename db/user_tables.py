@@ -1,4 +1,4 @@
-"""The tables of people: who may look, and what they thought of a finding.
+"""The tables of users, sessions, tokens, feedback and assessments.
 
 They are apart from :mod:`db.tables` because no image, job or delivery depends on them.
 """

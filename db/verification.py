@@ -1,4 +1,4 @@
-"""Verification that a destination holds what it took: whom to ask about what, and what was heard.
+"""Storage verification: which deliveries a destination is asked about, and its answers.
 
 A question is named by a transaction UID, so that an answer to an earlier one changes nothing.
 """

@@ -1,4 +1,4 @@
-"""Withdrawing what was made of an image that counts no more: nothing else is sent, and what has left is marked."""
+"""Withdraws jobs and deliveries of an image that is not valid any more, and marks what was sent of it as stale."""
 
 from __future__ import annotations
 

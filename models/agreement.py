@@ -1,4 +1,4 @@
-"""Do two ways to run one network say the same? How far their answers are apart, whatever kind of network it is."""
+"""Agreement of two ways to run one network: how far their outputs differ, for any kind of network."""
 
 from __future__ import annotations
 

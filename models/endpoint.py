@@ -1,4 +1,4 @@
-"""Where a network runs that does not run here: the table ``[endpoint]`` of a manifest."""
+"""A network on another machine: the table ``[endpoint]`` of a manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from config.section import TABLE
 
 
 class EndpointProtocol(StrEnum):
-    """What a server speaks."""
+    """Protocol of a model server."""
 
     OPEN_INFERENCE_HTTP = "open-inference-http"
     OPEN_INFERENCE_GRPC = "open-inference-grpc"

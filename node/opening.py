@@ -1,4 +1,4 @@
-"""How a part of a node comes by its database: it waits for one that is down, and says so."""
+"""Opens the database of a part of a node: waits while it is down, and shows why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from db.connection_problem import connection_problem
 from db.engine import connect, migrate, schema_problem
 from db.errors import DatabaseURLError
 
-Say = Callable[[str], None]
+ShowMessage = Callable[[str], None]
 
 _PAUSE_SECONDS = 2.0
 
@@ -21,7 +21,7 @@ class ServeError(RuntimeError):
     """The node, or a part of it, cannot start; the message says how to fix it."""
 
 
-def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
+def open_database(settings: Settings, stop: threading.Event, show: ShowMessage) -> bool:
     """Wait for the database, and create or migrate its tables; False where ``stop`` was set before.
 
     Raises:
@@ -49,7 +49,7 @@ def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
                     raise ServeError(str(found)) from error
                 if str(found) != last_message:
                     last_message = str(found)
-                    say(f"Waiting for the database: {last_message}")
+                    show(f"Waiting for the database: {last_message}")
                 stop.wait(_PAUSE_SECONDS)
             else:
                 return True

@@ -1,4 +1,4 @@
-"""What the answers of an OpenID provider mean on this node: pure functions, without the libraries that ask it."""
+"""Interpretation of an OpenID provider's answers (user, role): pure functions, without the libraries that ask it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from node.monitoring.extras import missing_extras
 from node.monitoring.health import check_models
 from node.monitoring.page_port import page_answers, reached
 from node.monitoring.port_health import own_listener, ports_that_cannot_be_bound, unusable_certificates
-from node.opening import Say, ServeError
+from node.opening import ServeError, ShowMessage
 from workers.analysis_queues import queues_here
 from workers.enqueue import DELIVERIES, TaskQueue
 from workers.worker_id import host_name
@@ -56,7 +56,7 @@ def check_configuration(settings: Settings, stop: threading.Event) -> None:
             _demand(problem)
 
 
-def wait_until_ready(settings: Settings, stop: threading.Event, say: Say) -> bool:
+def wait_until_ready(settings: Settings, stop: threading.Event, show: ShowMessage) -> bool:
     """Wait until every part has answered, and say what is waited for; False where ``stop`` was set before.
 
     ``settings`` have the ports in use.
@@ -71,7 +71,7 @@ def wait_until_ready(settings: Settings, stop: threading.Event, say: Say) -> boo
             sentence = f"Waiting for {', '.join(missing)}; the log says more"
             if sentence != last_message and time.monotonic() - begun > _PATIENCE_SECONDS:
                 last_message = sentence
-                say(sentence)
+                show(sentence)
             stop.wait(0.5)
         return False
     finally:

@@ -26,7 +26,7 @@ from typing import IO
 from config.settings import Settings
 from db.states import JOBS
 from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
-from node.opening import Say, ServeError, open_database
+from node.opening import ServeError, ShowMessage, open_database
 from node.startup import check_configuration
 from node.startup import wait_until_ready as wait_for_parts
 from workers.analysis_queues import analysis_queues, queues_here
@@ -195,7 +195,7 @@ class Node:
         self._lock: IO[str] | None = None
         self._ready = False
 
-    def start(self, stop: threading.Event | None = None, say: Say = log.warning) -> bool:
+    def start(self, stop: threading.Event | None = None, show: ShowMessage = log.warning) -> bool:
         """Lock the store, wait for the database and migrate it, and start every part; False if ``stop`` came before.
 
         Raises:
@@ -208,8 +208,8 @@ class Node:
             self._lock = lock_store(self.settings.store.folder)
         check_configuration(self.settings, stop)
         for queue in set(analysis_queues(self.settings.models)).difference(queues_here(self.settings.models)):
-            say(f"No GPU here: {queue} is left to workers on other machines")
-        if not open_database(self.settings, stop, say):
+            show(f"No GPU here: {queue} is left to workers on other machines")
+        if not open_database(self.settings, stop, show):
             return False
         for part in self._parts:
             part.start(time.monotonic())
@@ -217,9 +217,9 @@ class Node:
                 wait_until_ready(part.process, self.settings.broker_socket)
         return True
 
-    def wait_until_ready(self, stop: threading.Event, say: Say = log.warning) -> bool:
+    def wait_until_ready(self, stop: threading.Event, show: ShowMessage = log.warning) -> bool:
         """Wait until each part has answered; False if ``stop`` came before."""
-        self._ready = wait_for_parts(self.settings, stop, say)
+        self._ready = wait_for_parts(self.settings, stop, show)
         return self._ready
 
     def wait_for_listener(self, seconds: float = 30) -> bool:

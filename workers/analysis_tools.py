@@ -1,4 +1,4 @@
-"""What the analysis of a job works with: a composition root makes it once a process."""
+"""Dependencies of the analysis of a job, made once a process by a composition root."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Predictor(Protocol):
     """The active models, loaded and warm."""
 
     def predict(self, model_input: ModelInput) -> Prediction:
-        """Judge one image."""
+        """Predict one image."""
         ...
 
     def predict_all(self, images: Sequence[ModelInput]) -> tuple[Prediction, ...]:
-        """Judge several images; each gets the answer that it would get alone."""
+        """Predict several images; each gets the prediction that it would get alone."""
         ...
 
     def only(self, names: Collection[str]) -> Predictor:

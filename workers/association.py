@@ -1,4 +1,4 @@
-"""What every SCU of the node shares: how it opens an association, and which C-STORE responses mean "stored"."""
+"""Associations of all SCUs of the node, and which C-STORE statuses mean *stored*."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has become of a finding since the last prior: new, known, larger or smaller. Pure decisions (docs/priors.md).
+"""Change of a finding since the last prior: new, known, larger or smaller. Pure decisions (docs/priors.md).
 
 Doubt never makes a claim: a size is compared only where side, view and lungs allow it, and nothing is said of a finding
 whose side nobody knows, which the prior was not analysed for, or which is not seen any more.

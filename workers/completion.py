@@ -1,4 +1,4 @@
-"""When a study is complete, and what its summary says: pure decisions about values of the database."""
+"""Completion of a study and content of its summary: pure decisions about values of the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker's child and the scheduler are made of: settings in, connected and warm parts out.
+"""Composition root of workers and scheduler: from settings to connected parts and loaded networks.
 
 Imported in the process that uses it, for it brings networks and encoders along.
 """

@@ -1,4 +1,4 @@
-"""What a dead worker has claimed becomes free again, also where its container comes back under another host name.
+"""Releases the claims of dead workers, also where a container comes back under another host name.
 
 A worker that starts at its old place takes over what it left there. One whose place nobody takes again (a container
 that was killed and made anew) is found by its lock file, which no process holds. So are the other parts of a node, and

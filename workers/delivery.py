@@ -1,4 +1,4 @@
-"""Bringing results to their destinations: what one study's image has made goes together, in storing order.
+"""Delivery of results to destinations: those of one image together, in storing order.
 
 A peer that is sent the same object twice gets the same UID and the same bytes, so a crash between the peer's answer
 and our note of it is harmless.

@@ -1,8 +1,8 @@
-"""What a delivery worker does with a message: it takes an association with the destination, and works off what waits.
+"""The delivery worker: takes one of a destination's associations, and sends all that waits for that destination.
 
 A destination has its own share of the workers (``destinations[].associations``), and one that did not answer is left
-alone for a while, by all workers on all machines. So a message may come to nothing: whoever is in contact with its
-destination sends the object, or the scheduler enqueues it again when somebody may call.
+alone for a while, by all workers on all machines. So a worker may return without sending: whichever
+worker has an association with the destination sends the object, or the scheduler enqueues it again later.
 """
 
 from __future__ import annotations

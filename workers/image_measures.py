@@ -1,4 +1,4 @@
-"""What can be said cheaply of an image that came in: for monitoring whether the images change, not for any finding.
+"""Cheap measures of a received image, to monitor drift of the images; findings do not depend on them.
 
 Only technical values: nothing here names a person, and nothing is a result.
 """

@@ -1,4 +1,4 @@
-"""On which side of the patient, and in which zones of the lungs a finding lies: one strict answer for all.
+"""Laterality and lung zones of a finding.
 
 Reports, triage, database and worklist ask here, and nowhere else.
 """

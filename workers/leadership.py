@@ -1,4 +1,4 @@
-"""Of the schedulers on one database one acts, and the others stand by.
+"""Leader election: of the schedulers on one database one acts, and the others stand by.
 
 The one that acts renews its lease between its steps, so one that hangs loses it, too. Every step is harmless when it
 runs twice, so a step that takes longer than the lease does no harm beside another scheduler's.

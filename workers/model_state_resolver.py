@@ -1,4 +1,4 @@
-"""Who analyses the next image: the loaded networks, and what people have decided about them since they were loaded.
+"""Model state resolver: the loaded networks, with the states that people have given them since.
 
 A worker asks the database when a job begins, so that a switch counts for the next job, without a restart. The networks
 stay loaded whatever their state: a model that is off or in shadow still analyses, and nothing it says leaves the node.

@@ -1,4 +1,4 @@
-"""What the PACS is told of a chest study of which no image was analysed: one coded result with the reason. Pure.
+"""The coded result of a chest study of which no image was analysed, with the reason. Pure functions.
 
 A silent PACS must always mean "nothing ran". So a child, a lone lateral view, an image For Processing and one whose
 pixels cannot be read leave one report when their study is complete, *Not Attempted* or, where it was tried, *Failed*

@@ -1,7 +1,7 @@
-"""The one way to open a node's database and to let triage decide.
+"""Opens a node's database, and runs triage on a study.
 
-Listener, HL7 listener, workers, scheduler, page and command line all come here. So a study that becomes critical is
-told to somebody whichever of them has noticed it.
+Listener, HL7 listener, workers, scheduler, page and command line all call it, so a study that becomes critical raises
+its notifications whichever of them has changed it.
 """
 
 from __future__ import annotations

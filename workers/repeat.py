@@ -1,4 +1,4 @@
-"""Doing something again and again, as the scheduler and the senders of notifications do."""
+"""Periodic calls in threads, for the scheduler and the senders of notifications."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Scheduler:
                 log.warning("the clock was set back; %d times that lay too far ahead were pulled back", pulled)
 
     def enqueue_jobs(self) -> None:
-        """Enqueue jobs that nobody has heard of for a while."""
+        """Enqueue again jobs that no worker has claimed for a while."""
         for queue in analysis_queues(self.settings.models):
             enqueue_jobs(self.database, self.task_queue, self._quiet, self.clock(), queue)
 
@@ -164,7 +164,7 @@ class Scheduler:
             self.queues_due = self.elapsed() + _QUEUES_SECONDS
 
     def enqueue_deliveries(self) -> None:
-        """Enqueue deliveries that nobody has heard of for a while."""
+        """Enqueue again deliveries that no worker has claimed for a while."""
         enqueue_deliveries(self.database, self.task_queue, self._quiet, self.clock())
 
     @property

@@ -1,8 +1,8 @@
-"""Taking back what is not right any more: the scheduler's step that makes rejection notes, and the list for a person.
+"""Stale results: the scheduler's step that makes rejection notes, and the list of what a person must remove.
 
 An object is stale where its image was rejected or replaced, or a newer revision stands for it
-(:mod:`db.stale_objects`). A destination with ``rejection_notes`` gets a note of our own; of the others somebody must
-remove it by hand.
+(:mod:`db.stale_objects`). A destination with ``rejection_notes`` gets a note of our own; from the others a person must
+remove the object.
 """
 
 from __future__ import annotations

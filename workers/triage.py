@@ -1,17 +1,16 @@
-"""Which study is read next: a pure policy of what is known about a study.
+"""Triage: priority and due time of a study, by a pure policy of what is known about it.
 
 Three rules hold whatever the configuration says, and are property-tested:
 
 * a further finding never lowers the priority, and never moves ``due_at`` back but for a study that only models in
   shadow had analysed: it was due as *not analysed*, and now it is analysed;
-* nothing of ours lowers what the hospital has asked for, and a finding in shadow does not exist here;
+* the hospital's own priority is never lowered, and findings in shadow do not count;
 * the wait is bounded: every study is due no later than a routine one, and one that could not be analysed is due
-  earlier than a negative one, so that a broken algorithm hides nobody.
+  earlier than a negative one, so that an algorithm that fails hides no study.
 
-And three that keep notifications rare enough to be heard: a finding that the patient's last film had too counts one
-step less, a study that was sent in long after it was made gets nothing from its findings, and one that comes back to
-the list because of an image after its report is urgent, and no more than that for its findings. docs/triage.md says
-why.
+And three that keep notifications rare: a finding that the patient's last film had too counts one step less; findings of
+a study that was sent long after it was acquired do not raise its priority; a study that comes back to the list because
+of an image after its report is urgent, and its findings do not raise it further. docs/triage.md says why.
 """
 
 from __future__ import annotations

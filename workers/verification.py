@@ -1,4 +1,4 @@
-"""Verification that a destination holds what it took: it is asked, and what it has lost is sent again.
+"""Storage verification: a destination is asked for what it accepted, and gets again what it does not hold.
 
 An answer to C-STORE says that the bytes have arrived. Whether they are in the archive is another matter: it may
 quarantine what it cannot match, or lose it in a crash. With ``verification`` a destination is asked later, by C-FIND

@@ -1,5 +1,7 @@
-"""Where a process works: names for a worker's claims, so that what it leaves behind when it dies can be found, and for
-every part of the node a lock file by which others see that it runs, on this machine or another with the same store.
+"""Worker ids and lock files of the parts of a node.
+
+The claims of a worker carry its id, so that they can be released when it dies. By the lock file of a part others see
+that it runs, on this machine or on another one with the same store.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def prior_findings(
     """What studies of the same patient that came before ``study`` (a row of studies) say of ``labels``, latest first.
 
     The same patient has the same Patient ID of the same issuer, and the same name, birth date and sex: a finding that
-    is taken for known notifies nobody, so a doubt means another patient. A study that is held says nothing and is told
-    nothing: whose images it has may be in doubt. A present finding whose last verdict is a rejection counts as absent.
+    is taken for known raises no notification, so a doubt means another patient. A study on hold is neither compared nor
+    a prior: its patient may be in doubt. A present finding whose last verdict is a rejection counts as absent.
     """
     identity = _identity(study)
     if not labels or study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
@@ -183,7 +183,7 @@ def _identity(row: Any) -> tuple[str, str, str]:
 
 
 def _is_date(text: str) -> bool:
-    """Whether a header's Study Date is one (PS3.5 6.2, DA): what is no date cannot be told, nor be in an order."""
+    """Whether a header's Study Date is one (PS3.5 6.2, DA): what is no date can neither be shown nor sorted."""
     try:
         return len(text) == len("YYYYMMDD") and bool(datetime.strptime(text, "%Y%m%d"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What has ended since, with its image and the transitions that led to it: what traces are made of.
+"""Jobs and deliveries that ended since an event, with their image and transitions: the input of traces.
 
 Events go by their number, not by time: machines have clocks of their own. A transaction may commit later than one that
 got its number after it, so the latest numbers come again each time, and :class:`Ends` gives each once.

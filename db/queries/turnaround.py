@@ -1,4 +1,4 @@
-"""What the database tells of a reading room: when studies came, what was found, and when who reported."""
+"""Arrivals, findings and report times of studies: the input of a simulated reading room."""
 
 from __future__ import annotations
 

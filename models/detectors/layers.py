@@ -26,7 +26,7 @@ class _Plain(keras.layers.Layer):  # type: ignore[misc]
         self._arguments = arguments
 
     def get_config(self) -> dict[str, Any]:
-        """What the constructor was told."""
+        """The arguments of the constructor."""
         return {"name": self.name, "trainable": self.trainable, **self._arguments}
 
 

@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al., 2017): features of one depth at every stride, fine ones told by coarse ones."""
+"""Feature pyramid network (Lin et al., 2017): features of one depth at every stride, coarse ones added to fine ones."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class Ensemble(Architecture):
     """Members are taught side by side, each by its own loss and with weights of its own; they share the images."""
 
     def member_plan(self, plan: Plan, member: str) -> Plan:
-        """What a member is told."""
+        """The plan of a member."""
         options = {name: self.option(plan, name) for name in (*COMMON, *OWN[member])}
         return replace(plan, architecture=MEMBERS[member].name, options=options)
 

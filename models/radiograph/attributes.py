@@ -1,6 +1,6 @@
-"""What a header may be believed: the attributes that somebody needs, each read on its own and checked.
+"""The attributes of a header that are used, each read and validated on its own.
 
-A header is a witness, not a judge. One odd private element, a sequence that was written as text or a value that no
+One odd private element, a sequence that was written as text or a value that no
 parser can read says nothing about the others: an attribute that cannot be converted, or does not have the value
 representation and multiplicity of PS3.6, counts as absent. So nothing behind this module meets a value of another kind
 than the data dictionary promises.

@@ -1,10 +1,10 @@
-"""Data sets (PS3.5 7 and annex A) out of hostile bytes, within limits that hold before anything is believed.
+"""Parser of data sets (PS3.5 7 and annex A) from untrusted bytes, within limits on size, depth and time.
 
-A peer's bytes say how long a value is, how deep sequences go, how many elements there are and, deflated, how much there
-is at all. pydicom believes them: 3 MB can become 3 GB, and 4 MB half a minute. So everything that others have sent is
-read here, forward and once, under :class:`Limits`; what comes out are pydicom's data sets, converted by it element by
-element when somebody asks. What need not be looked at is passed over, and a sequence whose inside contradicts its own
-length is left out: a broken icon says nothing about an image.
+A peer's bytes determine the length of a value, the depth of sequences, the number of elements and, deflated, the whole
+size. pydicom has no limit on them: 3 MB can become 3 GB, and 4 MB can take half a minute. So everything from a peer is
+read here, forward and once, under :class:`Limits`. The result are data sets of pydicom, which converts an element when
+it is accessed. Elements that nobody asks for are skipped, and a sequence whose items contradict its length is left out:
+a broken icon says nothing about an image.
 """
 
 from __future__ import annotations

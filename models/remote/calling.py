@@ -1,4 +1,4 @@
-"""Asking the server of a network: within a time limit, again where it cannot be reached, and not while it is away."""
+"""Calls to a model server: a time limit, retries, and a pause while it is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking the server of a model, whatever it speaks, whether it is what the manifest pins."""
+"""Checks over any protocol that a model server runs what the manifest pins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Pleura and a vendor's program say to each other about one radiograph: version 1, as JSON (findings-http).
+"""The messages between Pleura and a vendor's program (findings-http, version 1): one radiograph, as JSON.
 
 ``docs/findings-protocol.md`` is made from the JSON schema of these models. An unknown key, a value of another type or a
 number out of range makes the whole answer an error.

@@ -70,9 +70,9 @@ def _row(unseen: CachedDataset, place: int, group: str, maps: Array, mirrored: A
     left, right = (pixels.mask(sample, label, side) for label in LABELS)
     both_dice = left_dice = right_dice = 0.0
     if found is not None:
-        said_right, said_left = (square.mask_to_source(lung.astype(np.float32), 0.5) for lung in found.lungs)
-        both_dice = _dice(said_left | said_right, left | right)
-        left_dice, right_dice = _dice(said_left, left), _dice(said_right, right)
+        found_right, found_left = (square.mask_to_source(lung.astype(np.float32), 0.5) for lung in found.lungs)
+        both_dice = _dice(found_left | found_right, left | right)
+        left_dice, right_dice = _dice(found_left, left), _dice(found_right, right)
     return LungRow(
         image=sample.name,
         patient=sample.patient,

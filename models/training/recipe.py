@@ -227,7 +227,7 @@ class Recipe:
 
     @property
     def plan(self) -> Plan:
-        """What the architecture is told."""
+        """The part of the recipe that an architecture gets."""
         network = self.network
         options: dict[str, Option] = dict(network.options)
         return Plan(

@@ -66,7 +66,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One training: what is trained by what, where its state is kept, and who is told how far it is."""
+    """One training: architecture, recipe and data, the folder of its state, and a callback for progress."""
 
     architecture: Architecture
     recipe: Recipe

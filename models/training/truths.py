@@ -1,4 +1,4 @@
-"""What is known of a sample, as arrays in the order of a recipe's labels."""
+"""Reference labels, masks and boxes of a sample, as arrays in the order of a recipe's labels."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _export(settings: Settings, studies: tuple[str, ...], wanted: Filters, out: 
         fail(str(error))
     except OSError as error:
         fail(f"{error.strerror}: {error.filename}; once that is fixed, continue with --resume")
-    for (kind, reason), count in sorted(report.refused.items()):
+    for (kind, reason), count in sorted(report.not_exported.items()):
         console.print(escape(f"{count} {kind} not exported: {reason}"))
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(report.exported.items())) or "nothing"
     console.print(escape(f"{counts} of {len(report.patients)} patients: {out.absolute()}"), soft_wrap=True)

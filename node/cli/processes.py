@@ -37,7 +37,7 @@ def serve(context: click.Context) -> None:
             fail(str(error), os.EX_CONFIG)
         announcing = threading.Thread(target=_announce, args=(node, settings, stop), daemon=True)
         try:
-            if node.start(stop, say=console.print):
+            if node.start(stop, show=console.print):
                 announcing.start()
                 node.supervise(stop)
         except (ServeError, BrokerError) as error:
@@ -54,7 +54,7 @@ def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
     """Say that the node is ready, once every part has answered."""
     from node.monitoring.page_port import scheme_of
 
-    if node.wait_until_ready(stop, say=console.print):
+    if node.wait_until_ready(stop, show=console.print):
         listener = node.settings.listener
         where = " and ".join(f"{listener.host}:{port}{_TLS.get(key, '')}" for key, port in listener.ports.items())
         console.print(f"Ready: [bold]{listener.ae_title}[/] on {where}")

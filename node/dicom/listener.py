@@ -13,7 +13,7 @@ from config.settings import Settings
 from db.database import Database
 from node.dicom.own_results import OwnResults
 from node.dicom.query_retrieve import QueryRetrieve
-from node.dicom.reception import open_reception, quieten
+from node.dicom.receiver_tools import open_receiver_tools, quieten
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.rejection_alerts import write_rejected
 from node.dicom.storage_commitment import CommitmentReports
@@ -37,22 +37,22 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
     """
     quieten()
     _share_memory_arenas()
-    with open_reception(settings) as reception:
-        rejected = RejectedAssociations(partial(write_rejected, reception.database, AlertLimit()), utc_now)
+    with open_receiver_tools(settings) as tools:
+        rejected = RejectedAssociations(partial(write_rejected, tools.database, AlertLimit()), utc_now)
         try:
             with at_place(settings.store.folder, "listener") as place:
                 scp = StorageScp(
                     settings.listener,
-                    reception.store,
-                    reception.receiver,
-                    reception.association_policy,
-                    reception.dispatcher.dispatch,
-                    reports_of(settings, reception.database),
+                    tools.store,
+                    tools.receiver,
+                    tools.association_policy,
+                    tools.dispatcher.dispatch,
+                    reports_of(settings, tools.database),
                     rejected,
                     open_instruments(settings.store.folder, place),
                     settings.tls,
-                    reception.transfers.failed,
-                    query_of(settings, reception.database),
+                    tools.transfers.failed,
+                    query_of(settings, tools.database),
                 )
                 # All objects made so far stay; garbage collection need not examine them each time.
                 gc.collect()

@@ -1,7 +1,7 @@
-"""What others may ask for of this node's own results: keys of a query, and the attributes of a match.
+"""Queries for this node's own results (C-FIND, C-MOVE, C-GET, QIDO-RS): their keys, and the attributes of a match.
 
-C-FIND, C-MOVE and C-GET, QIDO-RS and WADO-RS ask by the same :class:`db.queries.own_results.ResultKeys`. Studies are
-told from the database, as the hospital has corrected them; of series and instances the files are read.
+All of them and WADO-RS use the same :class:`db.queries.own_results.ResultKeys`. The attributes of studies come from the
+database, as the hospital has corrected them; those of series and instances from the files.
 """
 
 from __future__ import annotations

@@ -178,14 +178,14 @@ def write_transfers(connection: Connection, entries: Sequence[AuditEntry]) -> No
 def write_missing(connection: Connection, before: datetime) -> int:
     """Append some entries of the latest instances from before ``before`` that no entry counts; how many instances.
 
-    They were received by a listener that was killed before it had told of them.
+    They were received by a listener that was killed before it had recorded them.
     """
     audit_chain.lock(connection)  # another listener that starts at the same moment finds what this one has written
     row = Instance
     query = select(row.id, row.study_id, row.calling_ae_title, row.sop_class_uid, row.received_at)
     latest = query.where(row.received_at < before).order_by(row.id.desc()).limit(_LATEST_INSTANCES)
     found = connection.execute(latest).all()
-    last_rows = _last_rows_told(connection, {one.study_id for one in found})
+    last_rows = _last_rows_recorded(connection, {one.study_id for one in found})
     missing: dict[tuple[int, str], list[Any]] = {}
     for one in reversed(found):
         key = (one.study_id, one.calling_ae_title)
@@ -197,13 +197,13 @@ def write_missing(connection: Connection, before: datetime) -> int:
 
 
 def _late_entry(study_id: int, caller: str, instances: Sequence[Any]) -> AuditEntry:
-    detail = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}, told late: the listener was killed"
+    detail = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}, recorded late: the listener was killed"
     data = _data(caller, Counter(one.sop_class_uid for one in instances), instances[-1].id)
     return AuditEntry(instances[0].received_at, caller, RECEIVED, "", study_id, "", detail, data=data)
 
 
-def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[tuple[int, str], int]:
-    """Up to which instance entries tell of each study and caller."""
+def _last_rows_recorded(connection: Connection, study_ids: Collection[int]) -> dict[tuple[int, str], int]:
+    """The last instance of each study and caller that an entry counts."""
     row, last_rows = AuditRow, dict[tuple[int, str], int]()
     query = select(row.study_id, row.data).where(row.action == RECEIVED, row.failed.is_(False))
     for study_id, data in connection.execute(query.where(row.study_id.in_(study_ids))):
@@ -213,8 +213,8 @@ def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[
     return last_rows
 
 
-def tell_of_missing(database: Database, before: datetime, stop: threading.Event) -> None:
-    """Once other listeners have told of what came before ``before``, tell of what nobody has told of."""
+def record_missing(database: Database, before: datetime, stop: threading.Event) -> None:
+    """Once other listeners have recorded what they received before ``before``, record what is left."""
     while not stop.wait(_MISSING_AFTER_SECONDS):
         try:
             while count := database.write(write_missing, before):

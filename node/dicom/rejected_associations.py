@@ -1,4 +1,4 @@
-"""Counts rejected associations for the admin, and says which of them become a line of the log.
+"""Counts rejected associations for the admin, and limits how many of them are logged.
 
 Rejecting costs a caller nothing, so neither memory, database nor log grow with what is rejected: callers are counted
 here and written every few seconds, and one caller is one line a minute, all of them :data:`LINES_A_MINUTE`.

@@ -85,7 +85,7 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 class StorageScp:
     """A listener on one port, or on two with one for TLS. ``answered`` is called after each C-STORE response.
 
-    ``tls`` has the files of the port with TLS; ``refused`` is told of each C-STORE that is answered with a failure.
+    ``tls`` has the files of the port with TLS; ``on_failure`` is called for each C-STORE with a failure status.
     Without ``reports`` Storage Commitment reports are not accepted, without ``query`` nobody may query; without
     ``rejected`` nobody counts the associations that are rejected.
     """
@@ -101,7 +101,7 @@ class StorageScp:
         rejected: RejectedAssociations | None = None,
         instruments: Instruments | None = None,
         tls: Tls | None = None,
-        refused: Callable[[StoreCommand, int], None] = lambda _command, _status: None,
+        on_failure: Callable[[StoreCommand, int], None] = lambda _command, _status: None,
         query: QueryRetrieve | None = None,
     ) -> None:
         self._listener = listener
@@ -112,7 +112,7 @@ class StorageScp:
         self._receiver = receiver
         self._association_policy = association_policy
         self._reports = reports
-        self._refused = refused
+        self._on_failure = on_failure
         self._query = query
         self._connections = Connections(listener)
         self._upper_layer = upper_layer(Receiving(listener, self._begin, self._answer, answered, self._on_end))
@@ -147,7 +147,7 @@ class StorageScp:
 
     def _handshakes(self) -> Handshakes:
         seconds = self._listener.request_timeout_seconds
-        return Handshakes(listener_contexts(self._tls), self._connections, seconds, self._refuse)
+        return Handshakes(listener_contexts(self._tls), self._connections, seconds, self._reject_handshake)
 
     def _make_server(self, port: int) -> _Server:
         listener = self._listener
@@ -274,7 +274,7 @@ class StorageScp:
         association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         association.kill()
 
-    def _refuse(self, address: str, problem: TlsProblem, message: str) -> None:
+    def _reject_handshake(self, address: str, problem: TlsProblem, message: str) -> None:
         """Keep for the admin whose TLS handshake failed."""
         self._instruments.associations_rejected.labels(problem.why).inc()
         if self._rejected is None or self._rejected.add("", "", address, problem.why):
@@ -286,7 +286,7 @@ class StorageScp:
         taken = time.perf_counter() - began
         self._instruments.cstore_duration.labels(f"0x{answer.status:04X}").observe(taken)
         if answer.status:
-            self._refused(command, answer.status)
+            self._on_failure(command, answer.status)
             log.warning(
                 "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
             )

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from node.dicom.connection_limits import Connections
 from workers.tls import ENDED, ServerContexts, TlsProblem, shut_down, tls_problem
 
-Refused = Callable[[str, TlsProblem, str], None]
-"""Is told of a caller whose handshake failed: address, problem, and what OpenSSL says."""
+OnFailure = Callable[[str, TlsProblem, str], None]
+"""Called with address, problem and message of OpenSSL for a handshake that failed."""
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +21,16 @@ log = logging.getLogger(__name__)
 class Handshakes:
     """Shakes hands with the callers of one port."""
 
-    def __init__(self, contexts: ServerContexts, connections: Connections, seconds: float, refused: Refused) -> None:
+    def __init__(
+        self, contexts: ServerContexts, connections: Connections, seconds: float, on_failure: OnFailure
+    ) -> None:
         self._contexts = contexts
         self._connections = connections
         self._seconds = seconds
-        self._refused = refused
+        self._on_failure = on_failure
 
     def shake(self, plain: socket.socket, address: str) -> ssl.SSLSocket | None:
-        """Take over ``plain``; None where the caller was refused or has gone, and the connection is closed."""
+        """Take over ``plain``; None where the handshake failed or the caller has gone, and the connection is closed."""
         plain.settimeout(self._seconds)
         ends: list[str] = []
         try:
@@ -59,7 +61,7 @@ class Handshakes:
             log.info("connection from %s ended: %s", address, ends[0] if ends else late)
         else:
             message = getattr(error, "verify_message", "") or getattr(error, "reason", "") or type(error).__name__
-            self._refused(address, problem, str(message))
+            self._on_failure(address, problem, str(message))
 
 
 def _wrapped(context: ssl.SSLContext, plain: socket.socket) -> ssl.SSLSocket:

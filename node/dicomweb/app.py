@@ -19,8 +19,8 @@ from config.dicomweb import DicomWebServer
 from config.settings import Settings
 from db.users import Accounts
 from node.dicom.own_results import OwnResults
-from node.dicom.reception import open_reception, quieten
-from node.dicomweb.admission import ROOT, Services, problem
+from node.dicom.receiver_tools import open_receiver_tools, quieten
+from node.dicomweb.request_context import ROOT, Services, problem
 from node.dicomweb.routes import endpoints
 from node.web.connection_limits import Deadlines, Limits
 from node.web.server import ServerRules, run_server
@@ -61,10 +61,10 @@ def run_dicomweb(settings: Settings, ready: Callable[[int], None], stop: threadi
         OSError: the store cannot be written, the address cannot be bound, or a file for TLS cannot be used.
     """
     quieten()
-    with open_reception(settings, SPOOL) as reception, at_place(settings.store.folder, PART):
-        accounts = Accounts(reception.database.engine)
-        results = OwnResults(settings, reception.database)
-        services = Services(settings, reception.database, accounts, reception, results, utc_now)
+    with open_receiver_tools(settings, SPOOL) as tools, at_place(settings.store.folder, PART):
+        accounts = Accounts(tools.database.engine)
+        results = OwnResults(settings, tools.database)
+        services = Services(settings, tools.database, accounts, tools, results, utc_now)
         run_server(create_app(services), _server_rules(settings), ready, stop)
 
 

@@ -17,8 +17,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from db.audit import AuditEntry, write_entry
 from db.audit_events import VIEW_STUDY
 from db.queries.own_results import OwnResult, ResultKeys
-from node.dicomweb.admission import Asked, problem
 from node.dicomweb.media_types import DICOM, JSON, RELATED, XML, accepted, media_range, multipart
+from node.dicomweb.request_context import RequestContext, problem
 from node.dicomweb.search import answer, json_model, root_url
 
 _OCTETS = "application/octet-stream"
@@ -28,16 +28,16 @@ _PICTURES = {"image/png": "PNG", "image/jpeg": "JPEG"}
 _CAPTURE = "sc"
 
 
-def retrieve(asked: Asked) -> Response:
+def retrieve(context: RequestContext) -> Response:
     """The files of a study, a series or an instance."""
-    header = asked.request.headers.get("accept", "")
+    header = context.request.headers.get("accept", "")
     if accepted(header, (DICOM,)) is None or not _takes_our_syntax(header):
         return problem(406, f'the answer is {RELATED}; type="{DICOM}" in Explicit VR Little Endian, as it was made')
-    found = _found(asked)
+    found = _found(context)
     if isinstance(found, Response):
         return found
-    _audit(asked, found, "retrieved by WADO-RS")
-    paths = [asked.services.results.path(one) for one in found]
+    _audit(context, found, "retrieved by WADO-RS")
+    paths = [context.services.results.path(one) for one in found]
     if len(paths) == 1 and media_range(header.partition(",")[0]).name == DICOM:
         return FileResponse(paths[0], media_type=DICOM)
     described = f"{DICOM}; transfer-syntax={ExplicitVRLittleEndian}"
@@ -45,67 +45,67 @@ def retrieve(asked: Asked) -> Response:
     return StreamingResponse(content, headers={"Content-Type": kind})
 
 
-def metadata(asked: Asked) -> Response:
+def metadata(context: RequestContext) -> Response:
     """Everything but bulk data, which has an address of its own."""
-    form = accepted(asked.request.headers.get("accept", ""), (JSON, XML))
+    form = accepted(context.request.headers.get("accept", ""), (JSON, XML))
     if form is None:
         return problem(406, f"the answer is {JSON} or {XML}")
-    found = _found(asked)
+    found = _found(context)
     if isinstance(found, Response):
         return found
-    _audit(asked, found, "metadata read by WADO-RS")
-    return answer([_metadata(asked, one) for one in found], form, {})
+    _audit(context, found, "metadata read by WADO-RS")
+    return answer([_metadata(context, one) for one in found], form, {})
 
 
-def _metadata(asked: Asked, result: OwnResult) -> dict[str, Any]:
-    header = dcmread(asked.services.results.path(result), stop_before_pixels=True)
+def _metadata(context: RequestContext, result: OwnResult) -> dict[str, Any]:
+    header = dcmread(context.services.results.path(result), stop_before_pixels=True)
     model = json_model(header)
     if "Rows" in header:
-        where = f"{root_url(asked)}/studies/{result.study_instance_uid}/series/{result.series_instance_uid}"
+        where = f"{root_url(context)}/studies/{result.study_instance_uid}/series/{result.series_instance_uid}"
         address = f"{where}/instances/{result.sop_instance_uid}/bulkdata"
         model[_PIXELS] = {"vr": "OB" if header.BitsAllocated <= 8 else "OW", "BulkDataURI": address}
     return model
 
 
-def bulk_data(asked: Asked) -> Response:
+def bulk_data(context: RequestContext) -> Response:
     """The value of Pixel Data, the only bulk data that our results have."""
-    return _of_pixels(asked, lambda data_set: [bytes(data_set.PixelData)])
+    return _of_pixels(context, lambda data_set: [bytes(data_set.PixelData)])
 
 
-def frames(asked: Asked) -> Response:
+def frames(context: RequestContext) -> Response:
     """Frames of an object whose pixels are whole bytes, by their numbers."""
-    numbers = [int(each) for each in asked.request.path_params["frames"].split(",")]
-    return _of_pixels(asked, lambda data_set: _frames(data_set, numbers))
+    numbers = [int(each) for each in context.request.path_params["frames"].split(",")]
+    return _of_pixels(context, lambda data_set: _frames(data_set, numbers))
 
 
-def rendered(asked: Asked) -> Response:
+def rendered(context: RequestContext) -> Response:
     """A Secondary Capture as a picture."""
-    form = accepted(asked.request.headers.get("accept", ""), tuple(_PICTURES))
+    form = accepted(context.request.headers.get("accept", ""), tuple(_PICTURES))
     if form is None:
         return problem(406, f"the answer is {' or '.join(_PICTURES)}")
-    found = _found(asked)
+    found = _found(context)
     if isinstance(found, Response):
         return found
     if found[0].kind != _CAPTURE:
         return problem(406, "only a Secondary Capture is rendered")
-    _audit(asked, found, "rendered by WADO-RS")
-    pixels = dcmread(asked.services.results.path(found[0])).pixel_array
+    _audit(context, found, "rendered by WADO-RS")
+    pixels = dcmread(context.services.results.path(found[0])).pixel_array
     drawn = BytesIO()
     Image.fromarray(np.asarray(pixels, np.uint8)).save(drawn, _PICTURES[form], quality=90)
     return Response(drawn.getvalue(), media_type=form)
 
 
-def _of_pixels(asked: Asked, take: Callable[[Dataset], Sequence[bytes] | None]) -> Response:
-    if accepted(asked.request.headers.get("accept", ""), (_OCTETS,)) is None:
+def _of_pixels(context: RequestContext, take: Callable[[Dataset], Sequence[bytes] | None]) -> Response:
+    if accepted(context.request.headers.get("accept", ""), (_OCTETS,)) is None:
         return problem(406, f'the answer is {RELATED}; type="{_OCTETS}"')
-    found = _found(asked)
+    found = _found(context)
     if isinstance(found, Response):
         return found
-    data_set = dcmread(asked.services.results.path(found[0]))
+    data_set = dcmread(context.services.results.path(found[0]))
     parts = take(data_set) if "PixelData" in data_set else None
     if parts is None:
         return problem(404, "this object has no such frame, or no pixels of whole bytes")
-    _audit(asked, found, "pixels read by WADO-RS")
+    _audit(context, found, "pixels read by WADO-RS")
     described = f"{_OCTETS}; transfer-syntax={ExplicitVRLittleEndian}"
     content, kind = multipart([(described, partial(iter, [part])) for part in parts], _OCTETS)
     return StreamingResponse(content, headers={"Content-Type": kind})
@@ -121,23 +121,23 @@ def _frames(data_set: Dataset, numbers: Sequence[int]) -> list[bytes] | None:
     return [made[number] for number in numbers]  # one that is asked for a hundred times takes its memory once
 
 
-def _found(asked: Asked) -> tuple[OwnResult, ...] | Response:
+def _found(context: RequestContext) -> tuple[OwnResult, ...] | Response:
     """The objects that a path names, whose files are there."""
-    path = asked.request.path_params
+    path = context.request.path_params
     keys = ResultKeys(
         study_uids=(path["study"],),
         series_uids=(path["series"],) if "series" in path else (),
         sop_uids=(path["instance"],) if "instance" in path else (),
     )
-    results = asked.services.results
+    results = context.services.results
     found = tuple(one for one in results.objects(keys) if results.path(one).is_file())
     return found or problem(404, "this node has no results of its own there, for now")
 
 
 def _takes_our_syntax(header: str) -> bool:
     """Whether no transfer syntax is asked for, or that of the files is."""
-    asked = {media_range(entry).parameters.get("transfer-syntax", "*") for entry in header.split(",")}
-    return bool(asked & {"*", ExplicitVRLittleEndian})
+    wanted = {media_range(entry).parameters.get("transfer-syntax", "*") for entry in header.split(",")}
+    return bool(wanted & {"*", ExplicitVRLittleEndian})
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -146,19 +146,19 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _audit(asked: Asked, found: Sequence[OwnResult], what: str) -> None:
+def _audit(context: RequestContext, found: Sequence[OwnResult], what: str) -> None:
     """Write to the audit trail whose instances were accessed, before anything leaves."""
-    services, first = asked.services, found[0]
+    services, first = context.services, found[0]
     now = services.clock()
     detail = f"{len(found)} object{'' if len(found) == 1 else 's'} {what}"
     data = {"instances": {one.sop_class_uid: sum(o.sop_class_uid == one.sop_class_uid for o in found) for one in found}}
     entry = AuditEntry(
         now,
-        asked.principal.name,
+        context.principal.name,
         VIEW_STUDY,
         "own results",
         first.study_id,
-        asked.address,
+        context.address,
         detail,
         study_instance_uid=first.study_instance_uid,
         patient_id=first.patient_id,

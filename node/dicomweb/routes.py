@@ -8,7 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from db.queries.own_results import Level
 from db.user_tables import Role
-from node.dicomweb.admission import Endpoint
+from node.dicomweb.request_context import Endpoint
 from node.dicomweb.retrieve import bulk_data, frames, metadata, rendered, retrieve
 from node.dicomweb.search import search
 from node.dicomweb.store import store
@@ -43,7 +43,7 @@ register_url_convertor("frames", FramesConvertor())
 
 
 def endpoints() -> tuple[Endpoint, ...]:
-    """The routes; paths are below :data:`node.dicomweb.admission.ROOT`."""
+    """The routes; paths are below :data:`node.dicomweb.request_context.ROOT`."""
     sender, viewer, radiologist = Role.SENDER, Role.VIEWER, Role.RADIOLOGIST
     studies, series, instances = (partial(search, level) for level in (Level.STUDY, Level.SERIES, Level.IMAGE))
     return (

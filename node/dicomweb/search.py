@@ -20,8 +20,8 @@ from db.audit import AuditEntry, write_entry
 from db.audit_events import ASKED
 from db.queries.own_results import Level
 from node.dicom.own_results import MOST_MATCHES, InvalidKeyError, keys_of
-from node.dicomweb.admission import ROOT, Asked, problem
 from node.dicomweb.media_types import JSON, XML, accepted, multipart, native_xml
+from node.dicomweb.request_context import ROOT, RequestContext, problem
 from node.web.authentication import origin_of
 
 _WARNING = '299 pleura "{}"'
@@ -43,30 +43,32 @@ class Search:
     fuzzy: bool = False
 
 
-def search(level: Level, asked: Asked) -> Response:
+def search(level: Level, context: RequestContext) -> Response:
     """Matches at ``level``, as JSON or XML, with a Warning where there are more."""
-    form = accepted(asked.request.headers.get("accept", ""), (JSON, XML))
+    form = accepted(context.request.headers.get("accept", ""), (JSON, XML))
     if form is None:
         return problem(406, f"the answer is {JSON} or {XML}")
     try:
-        wanted = read_query(asked.request.query_params.multi_items(), asked.request.path_params)
+        wanted = read_query(context.request.query_params.multi_items(), context.request.path_params)
         keys = keys_of(wanted.query)
     except InvalidKeyError as error:
         return problem(400, str(error))
-    results = asked.services.results
+    results = context.services.results
     found = results.find(level, keys, wanted.limit + 1, wanted.offset)
     matches = found[: wanted.limit]
     entry = AuditEntry(
-        asked.services.clock(),
-        asked.principal.name,
+        context.services.clock(),
+        context.principal.name,
         ASKED,
         "of own results",
-        address=asked.address,
+        address=context.address,
         detail=f"QIDO-RS, {len(matches)} matches",
-        data={"sop_class": StudyRootQueryRetrieveInformationModelFind, "query": _encoded(asked)},
+        data={"sop_class": StudyRootQueryRetrieveInformationModelFind, "query": _encoded(context)},
     )
-    asked.services.database.write(write_entry, entry)
-    answers = [json_model(_with_url(asked, level, results.describe(level, group, wanted.include))) for group in matches]
+    context.services.database.write(write_entry, entry)
+    answers = [
+        json_model(_with_url(context, level, results.describe(level, group, wanted.include))) for group in matches
+    ]
     warnings = [_WARNING.format(_MORE)] if len(found) > wanted.limit else []
     warnings += [_WARNING.format(_LITERAL)] if wanted.fuzzy else []
     return answer(answers, form, {"Warning": ", ".join(warnings)} if warnings else {})
@@ -125,29 +127,29 @@ def _add_key(query: Dataset, tag: BaseTag, value: str) -> None:
         query.add_new(tag, vr, values)
 
 
-def _with_url(asked: Asked, level: Level, found: Dataset) -> Dataset:
+def _with_url(context: RequestContext, level: Level, found: Dataset) -> Dataset:
     """Add where the match can be retrieved."""
     path = f"/studies/{found.StudyInstanceUID}"
     if level is not Level.STUDY:
         path += f"/series/{found.SeriesInstanceUID}"
     if level is Level.IMAGE:
         path += f"/instances/{found.SOPInstanceUID}"
-    found.RetrieveURL = root_url(asked) + path
+    found.RetrieveURL = root_url(context) + path
     return found
 
 
-def root_url(asked: Asked) -> str:
+def root_url(context: RequestContext) -> str:
     """The root of the services as the client sees it: as it is configured, or else as the request says.
 
     dicomweb-client names the host without its port; a proxy may do so, where its own port is the usual one.
     """
-    settings = asked.services.settings
+    settings = context.services.settings
     if settings.dicomweb.public_url:
         return settings.dicomweb.public_url.rstrip("/")
-    origin = origin_of(asked.request, settings.admin.trusted_proxies)
-    host = asked.request.headers.get("host", "")
+    origin = origin_of(context.request, settings.admin.trusted_proxies)
+    host = context.request.headers.get("host", "")
     if not origin.by_trusted_proxy and not _HAS_PORT.search(host):
-        host = f"{host}:{asked.request.scope['server'][1]}"
+        host = f"{host}:{context.request.scope['server'][1]}"
     return f"{'https' if origin.secure else 'http'}://{host}{ROOT}"
 
 
@@ -169,9 +171,9 @@ def json_model(data_set: Dataset) -> dict[str, Any]:
     return model
 
 
-def _encoded(asked: Asked) -> str:
+def _encoded(context: RequestContext) -> str:
     """Path and query, as base64 (PS3.15 A.5.3.10)."""
-    url = asked.request.url
+    url = context.request.url
     return base64.b64encode(f"{url.path}?{url.query}"[:_LONGEST_QUERY].encode()).decode("ascii")
 
 

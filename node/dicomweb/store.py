@@ -14,10 +14,10 @@ from starlette.responses import Response
 
 from config.value_types import is_ae_title
 from node.dicom.instance_store import StoreError
-from node.dicom.reception import Reception
+from node.dicom.receiver_tools import ReceiverTools
 from node.dicom.spool import Answer, StoreCommand, file_preface
-from node.dicomweb.admission import Asked, Services, problem
 from node.dicomweb.media_types import DICOM, JSON, RELATED, XML, accepted, media_range, native_xml
+from node.dicomweb.request_context import RequestContext, Services, problem
 from node.dicomweb.store_response import status_of, store_response
 from node.dicomweb.stow import BrokenBodyError, Parts, Sender, Storing, TooManyPartsError
 
@@ -27,27 +27,27 @@ _RETRY = {"Retry-After": str(RETRY_SECONDS)}
 log = logging.getLogger(__name__)
 
 
-async def store(asked: Asked) -> Response:
+async def store(context: RequestContext) -> Response:
     """Store the instances of a request; each is durable and recorded before the next one is read."""
-    services = asked.services
-    form = accepted(asked.request.headers.get("accept", ""), (JSON, XML))
+    services = context.services
+    form = accepted(context.request.headers.get("accept", ""), (JSON, XML))
     if form is None:
         return problem(406, f"the answer is {JSON} or {XML}")
-    content = media_range(asked.request.headers.get("content-type", ""))
+    content = media_range(context.request.headers.get("content-type", ""))
     if content.name != RELATED or content.inner != DICOM:
         return problem(415, f'the request must be {RELATED}; type="{DICOM}"')
     most = services.settings.dicomweb.maximum_request_bytes
-    announced = asked.request.headers.get("content-length", "0")
+    announced = context.request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:
         return problem(413, f"a request has at most {most} bytes")
     async with _upload(services) as why_not:
         if why_not:
             return problem(503, why_not, _RETRY)
         try:
-            parts = Parts(content.parameters.get("boundary", ""), _sender(asked), _storing(services))
+            parts = Parts(content.parameters.get("boundary", ""), _sender(context), _storing(services))
         except BrokenBodyError as error:
             return problem(400, str(error))
-        return await _store(asked, parts, most, form)
+        return await _store(context, parts, most, form)
 
 
 @asynccontextmanager
@@ -58,24 +58,24 @@ async def _upload(services: Services) -> AsyncIterator[str]:
         return
     services.uploads += 1
     try:
-        yield await run_in_threadpool(_lack_of_space, services.reception)
+        yield await run_in_threadpool(_lack_of_space, services.tools)
     finally:
         services.uploads -= 1
 
 
-def _lack_of_space(reception: Reception) -> str:
+def _lack_of_space(tools: ReceiverTools) -> str:
     try:
-        reception.store.check_space()
+        tools.store.check_space()
     except StoreError as error:
         return error.strerror or "the store is full"
     return ""
 
 
-async def _store(asked: Asked, parts: Parts, most: int, form: str) -> Response:
+async def _store(context: RequestContext, parts: Parts, most: int, form: str) -> Response:
     status, why = None, ""
     read = 0
     try:
-        async for chunk in asked.request.stream():
+        async for chunk in context.request.stream():
             read += len(chunk)
             if read > most:
                 status, why = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"it has more than {most} bytes"
@@ -91,9 +91,9 @@ async def _store(asked: Asked, parts: Parts, most: int, form: str) -> Response:
         status, why = HTTPStatus.BAD_REQUEST, "the connection has ended"
     finally:
         await run_in_threadpool(parts.discard)
-        asked.services.reception.dispatcher.dispatch()
+        context.services.tools.dispatcher.dispatch()
     if why:
-        log.warning("a request of %s was not read to its end: %s", asked.principal.name, why)
+        log.warning("a request of %s was not read to its end: %s", context.principal.name, why)
     return _answer(status or status_of(parts.outcomes), parts, form)
 
 
@@ -105,23 +105,23 @@ def _answer(status: HTTPStatus, parts: Parts, form: str) -> Response:
     return Response(content, int(status), headers, form)
 
 
-def _sender(asked: Asked) -> Sender:
-    name = asked.principal.display_name
+def _sender(context: RequestContext) -> Sender:
+    name = context.principal.display_name
     assert is_ae_title(name), "a token of this role has no other name"
-    return Sender(name, asked.address, asked.request.path_params.get("study", ""))
+    return Sender(name, context.address, context.request.path_params.get("study", ""))
 
 
 def _storing(services: Services) -> Storing:
-    reception, rules = services.reception, services.settings.listener
+    tools, rules = services.tools, services.settings.listener
 
     def answered(command: StoreCommand, answer: Answer) -> None:
         if answer.status:
-            reception.transfers.failed(command, answer.status)
+            tools.transfers.failed(command, answer.status)
             log.warning("STOW-RS of %s: 0x%04X, %s", command.calling_ae_title, answer.status, answer.comment)
 
     return Storing(
-        begin=lambda command: reception.store.temporary(file_preface(command)),
-        answer=reception.receiver.answer,
+        begin=lambda command: tools.store.temporary(file_preface(command)),
+        answer=tools.receiver.answer,
         answered=answered,
         ae_title=rules.ae_title,
         longest=rules.maximum_instance_bytes,

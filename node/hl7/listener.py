@@ -68,12 +68,12 @@ class _Connection:
 
 
 class Listener:
-    """Accepts connections and answers every message with ``answer``, which runs in a thread. ``refused`` is told the
+    """Accepts connections and answers every message with ``answer``, which runs in a thread. ``rejected`` gets the
     address of each peer that may not connect, also in a thread."""
 
-    def __init__(self, hl7: HL7, answer: Answer, refused: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, hl7: HL7, answer: Answer, rejected: Callable[[str], None] = lambda _: None) -> None:
         self._hl7 = hl7
-        self._refused = refused
+        self._rejected = rejected
         self._answer = answer
         self._limits = Limits(hl7.maximum_waiting, hl7.maximum_connections, hl7.maximum_connections_per_address)
         self._open: dict[asyncio.Task[None], _Connection] = {}
@@ -104,7 +104,7 @@ class Listener:
             if not may_connect(address, self._hl7):
                 log.warning("a connection from %s was closed: it is not in hl7.addresses", address)
                 _close(writer)
-                await asyncio.to_thread(self._refused, address)
+                await asyncio.to_thread(self._rejected, address)
                 return
             _keep_alive(writer)
             state = ConnectionState(address, _now())
@@ -246,11 +246,11 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     with at_place(settings.store.folder, "hl7") as place:
         count = open_instruments(settings.store.folder, place).count_acknowledgement
         receiver = Receiver(settings, database, utc_now, lambda: uuid.uuid4().hex[:20], count)
-        refused = partial(_tell_refused, database, AlertLimit())
-        asyncio.run(_run(Listener(settings.hl7, receiver.answer, refused), clean_up, ready, stop))
+        rejected = partial(_record_rejected, database, AlertLimit())
+        asyncio.run(_run(Listener(settings.hl7, receiver.answer, rejected), clean_up, ready, stop))
 
 
-def _tell_refused(database: Database, limit: AlertLimit, address: str) -> None:
+def _record_rejected(database: Database, limit: AlertLimit, address: str) -> None:
     """Leave an entry in the audit trail, as far as ``limit`` lets it through."""
     if not (times := limit.admit(address, 1)):
         return

@@ -1,4 +1,4 @@
-"""How long the disk of the store will do."""
+"""When the disk of the store will be full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues that no worker takes: images wait there, and nobody would hear of it before they are missed.
+"""Check for queues that no worker takes: images would wait there unnoticed.
 
 Workers on other machines are seen by the places that they hold in the store (:mod:`workers.worker_id`).
 """

@@ -1,4 +1,4 @@
-"""What to do about an error of a job, a delivery or a peer: one sentence, the same on page, terminal and doctor."""
+"""Remedies for errors of jobs, deliveries and peers: one sentence each, for page, terminal and doctor."""
 
 from __future__ import annotations
 

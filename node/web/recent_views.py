@@ -1,4 +1,6 @@
-"""Who has seen which study lately: its images and its history, asked for alone, are one more view, and not one each."""
+"""Studies that a user has viewed lately: a request for an image or the history of one is no further view in the audit
+trail.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ExportFolder:
             "kind": outcome.kind,
             "object": outcome.sop_instance_uid,
             "path": outcome.path,
-            "refused": outcome.refused,
+            "not_exported": outcome.not_exported,
             "changes": [[keyword, done, count] for (keyword, done), count in sorted(outcome.changes.items())],
         }
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
@@ -59,14 +59,14 @@ class ExportFolder:
     def finish(self, now: datetime) -> Report:
         """Write the report, and the ZIP file."""
         report, exported = Report(), self.exported()
-        refused = {}
+        not_exported = {}
         for outcome in self._lines():
             if outcome.path:
                 report.add(outcome)
             elif outcome.sop_instance_uid not in exported:
                 # At each call anew: the last one counts.
-                refused[outcome.sop_instance_uid] = outcome
-        for outcome in refused.values():
+                not_exported[outcome.sop_instance_uid] = outcome
+        for outcome in not_exported.values():
             report.add(outcome)
         text = json.dumps(as_json(report, self.options, now), indent=2) + "\n"
         write_durably(self.folder / REPORTS[0], [text.encode()])
@@ -84,7 +84,7 @@ class ExportFolder:
                 except ValueError:
                     continue  # the line that was being written when the power went
                 changes = Counter({(keyword, Done(done)): count for keyword, done, count in entry["changes"]})
-                yield Outcome(entry["kind"], entry["object"], entry["path"], entry["refused"], changes)
+                yield Outcome(entry["kind"], entry["object"], entry["path"], entry["not_exported"], changes)
 
 
 def open_export(target: Path, options: Mapping[str, Any], *, resume: bool | None) -> ExportFolder:

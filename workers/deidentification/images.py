@@ -1,4 +1,4 @@
-"""Which pixels may leave, and in which form.
+"""Which pixels may be exported, and in which form.
 
 Nobody looks for text in the pixels here: what may hold burned-in text is not exported. Pixels are decoded and written
 anew, without compression, so that nothing travels along in comments of a code stream, behind the last pixel, or in the

@@ -27,15 +27,15 @@ class Report:
     """The sum over all objects of an export."""
 
     exported: Counter[str] = field(default_factory=Counter)
-    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    not_exported: Counter[tuple[str, str]] = field(default_factory=Counter)
     changes: Changes = field(default_factory=Changes)
     patients: set[str] = field(default_factory=set)
     studies: set[str] = field(default_factory=set)
 
     def add(self, outcome: Outcome) -> None:
         """Count what became of one object."""
-        if outcome.refused:
-            self.refused[outcome.kind, outcome.refused] += 1
+        if outcome.not_exported:
+            self.not_exported[outcome.kind, outcome.not_exported] += 1
             return
         patient, study, *_ = outcome.path.split("/")
         self.patients.add(patient)
@@ -61,7 +61,8 @@ def as_json(report: Report, options: Mapping[str, Any], now: datetime) -> dict[s
         "studies": len(report.studies),
         "exported": dict(sorted(report.exported.items())),
         "not_exported": [
-            {"kind": kind, "reason": reason, "count": count} for (kind, reason), count in sorted(report.refused.items())
+            {"kind": kind, "reason": reason, "count": count}
+            for (kind, reason), count in sorted(report.not_exported.items())
         ],
         "attributes": [
             {"tag": _tag(keyword), "attribute": keyword, "action": str(done), "count": count}
@@ -84,7 +85,7 @@ def _lines(report: Report, options: Mapping[str, Any], now: datetime) -> Iterato
     yield ""
     yield f"{len(report.patients)} patients, {len(report.studies)} studies"
     yield from (f"{count:8} {kind} exported" for kind, count in sorted(report.exported.items()))
-    yield from (f"{count:8} {kind} not exported: {why}" for (kind, why), count in sorted(report.refused.items()))
+    yield from (f"{count:8} {kind} not exported: {why}" for (kind, why), count in sorted(report.not_exported.items()))
     yield ""
     yield "Options"
     yield from (f"  {name}: {value}" for name, value in options.items())

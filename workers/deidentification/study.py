@@ -43,7 +43,7 @@ class Original:
     sop_instance_uid: str
     path: Path
     of: tuple[str, ...] = ()
-    refused: str = ""
+    not_exported: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Outcome:
     kind: str
     sop_instance_uid: str
     path: str = ""
-    refused: str = ""
+    not_exported: str = ""
     changes: Changes = field(default_factory=Changes)
     content: bytes = field(default=b"", repr=False)
 
@@ -81,10 +81,10 @@ def originals(detail: StudyDetail, store: Path) -> list[Original]:
     for instance in detail.instances:
         if instance.flag in _NOT_OF_THE_STUDY:
             continue
-        refused = _IN_DOUBT if detail.row.on_hold or instance.flag else ""
-        if not refused and instance.sop_class_uid not in RADIOGRAPHS:
-            refused = "neither a radiograph (CR, DX) nor a result of this node"
-        found.append(Original(IMAGE, instance.sop_instance_uid, store / instance.path, refused=refused))
+        not_exported = _IN_DOUBT if detail.row.on_hold or instance.flag else ""
+        if not not_exported and instance.sop_class_uid not in RADIOGRAPHS:
+            not_exported = "neither a radiograph (CR, DX) nor a result of this node"
+        found.append(Original(IMAGE, instance.sop_instance_uid, store / instance.path, not_exported=not_exported))
     return found + _results(detail, store)
 
 
@@ -98,7 +98,7 @@ def _results(detail: StudyDetail, store: Path) -> list[Original]:
             each.record.sop_instance_uid,
             store / each.record.path,
             of=tuple(images.values()) if each.job_id is None else (images[each.job_id],),
-            refused=_IN_DOUBT if detail.row.on_hold else "",
+            not_exported=_IN_DOUBT if detail.row.on_hold else "",
         )
         for each in newest.values()
         if each.record.kind in _RESULTS
@@ -127,19 +127,19 @@ def deidentify_study(
     exported: set[str] = set()
     for original in objects:
         uid = deidentifier.pseudonyms.uid(original.sop_instance_uid)
-        refused = original.refused or ("" if not original.of or exported & {*original.of} else _NO_IMAGE)
-        if not refused and uid in done:
+        not_exported = original.not_exported or ("" if not original.of or exported & {*original.of} else _NO_IMAGE)
+        if not not_exported and uid in done:
             exported.add(original.sop_instance_uid)
             continue
         try:
-            if refused:
-                raise NotExportable(refused)
+            if not_exported:
+                raise NotExportable(not_exported)
             outcome = deidentify_object(original, subject, deidentifier, forbidden)
             exported.add(original.sop_instance_uid)
         except NotExportable as reason:
-            outcome = Outcome(original.kind, uid, refused=str(reason))
+            outcome = Outcome(original.kind, uid, not_exported=str(reason))
         except FileNotFoundError:
-            outcome = Outcome(original.kind, uid, refused=_NO_FILE)
+            outcome = Outcome(original.kind, uid, not_exported=_NO_FILE)
         if uid not in done:
             yield outcome
 

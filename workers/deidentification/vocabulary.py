@@ -1,8 +1,8 @@
-"""The words that a cleaned description may keep, and the words of a patient that no text may.
+"""Words that a cleaned description may keep, and words of the patient that no exported text may contain.
 
-Nobody can tell a name from another word for sure. So a description from outside keeps only words that are known to
-speak of body parts, views and procedures (*clean*), and our own sentences lose what repeats a word that the header of
-the image says of the patient or the hospital (*masked*).
+A name cannot be told from other words with certainty. So a description from outside keeps only known words for body
+parts, views and procedures (*clean*), and in our own sentences every word is masked that stands in the header of the
+image for the patient or the hospital (*masked*).
 """
 
 from __future__ import annotations

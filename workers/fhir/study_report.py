@@ -1,4 +1,4 @@
-"""What the reports of a study say, as values for FHIR: read from the DICOM objects, so that both tell the same.
+"""Content of the reports of a study as values for FHIR, read from the DICOM objects, so that both agree.
 
 With pydicom alone: the processes that deliver are spared highdicom and its tables.
 """

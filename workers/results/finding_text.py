@@ -239,14 +239,14 @@ def area_remark(spacing: Spacing | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a finding lies: an anatomical structure, and the patient's side where it may be told."""
+    """Where a finding lies: an anatomical structure, and the side of the patient if it is known."""
 
     code: Code
     side: Code | None
 
 
 def side_text(analysis: Analysis, finding: Finding) -> str:
-    """The patient's side on which a finding lies, as :mod:`workers.laterality` says it."""
+    """The patient's side on which a finding lies, by :mod:`workers.laterality`."""
     return side_of(finding, analysis.prediction.shape, patient_orientation(analysis.source))
 
 
@@ -256,7 +256,7 @@ def side_code(analysis: Analysis, finding: Finding) -> Code | None:
 
 
 def sites_of(analysis: Analysis, finding: Finding) -> tuple[Site, ...]:
-    """Where a finding lies, as exactly as it may be told: a zone of a lung, several, a whole lung, or the chest.
+    """Where a finding lies, as exactly as is known: a zone of a lung, several, a whole lung, or the chest.
 
     A lung that is involved in all its zones is named as a whole.
     """

@@ -1,4 +1,4 @@
-"""What the readers of result objects give: values without DICOM."""
+"""Values that the readers of result objects return, without DICOM."""
 
 from __future__ import annotations
 

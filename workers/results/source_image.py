@@ -1,4 +1,4 @@
-"""The source image as the analysis needs it: its pixels, and what somebody reads or copies of its header.
+"""The source image of an analysis: its pixels, and the attributes of its header that are read or copied.
 
 Everything else of a received data set is never converted. What is here is of the value representation and multiplicity
 that the standard promises (:mod:`models.radiograph.attributes`), so the encoders need not ask again.

@@ -1,4 +1,4 @@
-"""What a study's summary says, as values, and the UIDs that follow from it. Nothing here writes DICOM."""
+"""Content of the summary of a study as values, and the UIDs derived from it. Nothing here writes DICOM."""
 
 from __future__ import annotations
 

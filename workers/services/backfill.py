@@ -2,8 +2,8 @@
 
 The database decides what is missing, so a run that was stopped goes on where it ended, and a second run does nothing.
 Series are pulled by C-MOVE and arrive at the listener like everything else: with the same durability and the same
-eligibility rules. A study of an earlier day that comes only because a backfill asked for it notifies nobody; one of
-today may be on its way by itself, and must not be silenced by who was first.
+eligibility rules. A study of an earlier day that a backfill has pulled raises no notification; one of today may
+also be sent by a modality, and raises one whichever comes first.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def complete_study(
 ) -> int | None:
     """Pull what is missing of a study: how many images came (with ``dry_run``: are missing); None if nothing was.
 
-    ``silent``: it notifies nobody; ``for_prior``: it is only to be compared with.
+    ``silent``: it raises no notification; ``for_prior``: it is only to be compared with.
 
     Raises:
         PeerError: the archive refuses, or an image that it says it has sent has not arrived.

@@ -1,4 +1,4 @@
-"""What would become of an image if a peer sent it: eligibility, models, triage and destinations. Pure; nothing is kept.
+"""Dry run of an image: eligibility, models, triage and destinations as if a peer had sent it. Pure; nothing is kept.
 
 The same functions decide that decide for received images. What depends on the rest of a study (another image, an order,
 an earlier film) is not known here: the image is taken as the only one of a study that nobody has ordered.

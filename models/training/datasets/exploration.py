@@ -1,4 +1,4 @@
-"""What a data set looks like before anything is learnt from it: counts, distributions, places, and its problems.
+"""Statistics of a data set before training: counts, distributions, places of findings, and problems.
 
 Pure functions of samples; pixels are looked at in :func:`measure_images` alone.
 """

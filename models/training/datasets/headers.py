@@ -1,4 +1,4 @@
-"""What the DICOM files of a data set say about themselves, read without their pixels."""
+"""Header attributes of the DICOM files of a data set, read without pixels."""
 
 from __future__ import annotations
 

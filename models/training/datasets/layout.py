@@ -1,4 +1,4 @@
-"""What the readers of all layouts share: how they are listed, how they read tables, and how bad rows are kept."""
+"""Shared by the readers of all layouts: how they are listed, how they read tables, and how invalid rows are kept."""
 
 from __future__ import annotations
 

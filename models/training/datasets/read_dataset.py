@@ -21,7 +21,7 @@ LAYOUTS: tuple[Layout, ...] = (CXR, READINGS, SIIM, RSNA, NIH, LUNGS, FOLDERS)
 
 
 def names() -> tuple[str, ...]:
-    """What a command may be told: ``auto`` and each layout."""
+    """Names for a command: ``auto`` and each layout."""
     return (AUTO, *(layout.name for layout in LAYOUTS))
 
 

@@ -51,7 +51,7 @@ def _read(folder: Path, progress: Progress | None) -> Dataset:
 
 
 def _classes(file: Path) -> dict[str, frozenset[str]]:
-    """All that is said of the class of each image: one, if the table is right."""
+    """The classes that the table gives each image: one, if the table is right."""
     if not file.is_file():
         return {}
     classes: dict[str, frozenset[str]] = {}

@@ -1,4 +1,4 @@
-"""One radiograph of any public data set, and what its readers said about it."""
+"""One radiograph of a public data set with its reference annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network said about a set of examples: kept as CSV, so that every figure can be computed again from it."""
+"""Predictions of a network for a set of images, kept as CSV, so that every figure can be computed again from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was said and what is true, image by image, as CSV: so that every figure can be computed again."""
+"""Predictions and reference of each image as CSV, so that every figure can be computed again."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_what_a_killed_listener_did_not_tell_of_is_told_by_the_next_one(tmp_path
 
     assert database.write(write_missing, later) == 2
     (first, second) = told()[2:]
-    late = "1 instance, told late: the listener was killed"
+    late = "1 instance, recorded late: the listener was killed"
     assert first == (received(2, 1).study_instance_uid, late, {received().sop_class_uid: 1})
     assert second == (received(5, 3).study_instance_uid, late, {received().sop_class_uid: 1})
     assert database.write(write_missing, later) == 0, "it is told once"

@@ -17,7 +17,7 @@ from db.engine import connect, migrate
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SPOOL, InstanceStore
 from node.dicom.job_dispatcher import JobDispatcher
-from node.dicom.received_transfers import ReceivedTransfers, tell_of_missing, write_transfers
+from node.dicom.received_transfers import ReceivedTransfers, record_missing, write_transfers
 from node.dicom.receiving import InstanceReceiver, Policy
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
@@ -26,7 +26,7 @@ from workers.pipeline_digest import active_pipeline, digest_of, rule_digests
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
+class ReceiverTools:
     """What one process receives with, whichever protocol it speaks."""
 
     store: InstanceStore
@@ -38,7 +38,7 @@ class Reception:
 
 
 @contextmanager
-def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception]:
+def open_receiver_tools(settings: Settings, spool: str = SPOOL) -> Iterator[ReceiverTools]:
     """Open store and database for a process that receives into ``spool``, a folder of its own in the store.
 
     What was complete when its predecessor ended is recorded first.
@@ -75,8 +75,8 @@ def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception
         receiver.recover()
         dispatcher.dispatch()
         missing = (database, started_at, ending)
-        threading.Thread(target=tell_of_missing, args=missing, name="missing transfers", daemon=True).start()
-        yield Reception(store, database, receiver, association_policy, dispatcher, transfers)
+        threading.Thread(target=record_missing, args=missing, name="missing transfers", daemon=True).start()
+        yield ReceiverTools(store, database, receiver, association_policy, dispatcher, transfers)
     finally:
         ending.set()
         transfers.close()

@@ -23,7 +23,7 @@ from db.database import Database
 from db.user_tables import Role
 from db.users import Accounts
 from node.dicom.own_results import OwnResults
-from node.dicom.reception import Reception
+from node.dicom.receiver_tools import ReceiverTools
 from node.web.authentication import Principal, origin_of
 from workers.clock import Clock
 
@@ -41,15 +41,15 @@ class Services:
     settings: Settings
     database: Database
     accounts: Accounts
-    reception: Reception
+    tools: ReceiverTools
     results: OwnResults
     clock: Clock
     uploads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An admitted request."""
+class RequestContext:
+    """A request with a valid token: who sends it, and from where."""
 
     request: Request
     services: Services
@@ -57,7 +57,7 @@ class Asked:
     address: str
 
 
-Handler = Callable[[Asked], Response] | Callable[[Asked], Awaitable[Response]]
+Handler = Callable[[RequestContext], Response] | Callable[[RequestContext], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,10 @@ class Endpoint:
                     return problem(401, "an API token is needed", _CHALLENGE)
                 if not principal.may(self.role):
                     return problem(403, f"this needs a token with the role {self.role.value}")
-                asked = Asked(request, services, principal, address)
+                context = RequestContext(request, services, principal, address)
                 if inspect.iscoroutinefunction(self.handler):
-                    return cast(Response, await self.handler(asked))
-                return cast(Response, await run_in_threadpool(self.handler, asked))
+                    return cast(Response, await self.handler(context))
+                return cast(Response, await run_in_threadpool(self.handler, context))
             except SQLAlchemyError as error:
                 log.error("the database cannot be used: %s", type(error).__name__)
                 return problem(503, "the database cannot be reached", {"Retry-After": "60"})
