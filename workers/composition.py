@@ -231,7 +231,7 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
         place = parts.enter_context(at_place(settings.store.folder, "scheduler"))
         leadership = leadership_of(settings, place)
         parts.callback(leadership.release)
-        parts.enter_context(notifying(settings, stop, place))
+        parts.enter_context(notifying(settings, database_of(settings), stop, place))
         parts.enter_context(keeping_audit(settings, stop, lambda: leadership.acts))
         if settings.traces.enabled:
             from workers.traces.exporting import sending_traces  # its libraries are an extra

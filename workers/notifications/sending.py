@@ -22,7 +22,6 @@ from workers.backoff import backoff
 from workers.clock import Clock, utc_now
 from workers.notifications.channel import Channel, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels
-from workers.open_database import database_of
 from workers.repeat import repeating
 from workers.worker_id import claims_at
 
@@ -102,12 +101,11 @@ class Sender:
         return seconds
 
 
-def senders_of(settings: Settings, place: str) -> list[Sender]:
+def senders_of(settings: Settings, database: Database, place: str) -> list[Sender]:
     """A sender for each enabled channel; claims of former processes at this ``place`` are released."""
     names = enabled_channels(settings)
     if not names:
         return []
-    database = database_of(settings)
     senders = []
     prefix = claims_at(place)
     database.write(notifications.release, prefix, utc_now())
@@ -118,8 +116,8 @@ def senders_of(settings: Settings, place: str) -> list[Sender]:
 
 
 @contextmanager
-def notifying(settings: Settings, stop: threading.Event, place: str) -> Iterator[None]:
+def notifying(settings: Settings, database: Database, stop: threading.Event, place: str) -> Iterator[None]:
     """Send notifications in the background until the block ends, which sets ``stop``; claims are made at ``place``."""
-    rounds = {f"notify-{sender.name}": sender.once for sender in senders_of(settings, place)}
+    rounds = {f"notify-{sender.name}": sender.once for sender in senders_of(settings, database, place)}
     with repeating(stop, rounds, settings.workers.scheduler_interval_seconds):
         yield
