@@ -343,6 +343,26 @@ PATTERNS = (
     gettext_noop("no image could be analysed: {all_reasons}"),
     gettext_noop("{number} image not analysed: {all_reasons}"),
     gettext_noop("{number} images not analysed: {all_reasons}"),
+    # What the system page checks
+    gettext_noop("no worker takes {name}"),
+    gettext_noop("a job has waited for {number} min: no worker takes {name} ({number_waiting} waiting)"),
+    gettext_noop("start {command} or {other} on a machine with a GPU; where it runs, its log says why it ended"),
+    gettext_noop("start {command} or {other}; where it runs, its log says why it ended"),
+    gettext_noop("{folder} cannot be written"),
+    gettext_noop("make it writable for this user, or set store.folder"),
+    gettext_noop(
+        "{free} GB free in {folder}, less than store.minimum_free_bytes ({least} GB):"
+        " images are refused with 0xA700, and their senders try again"
+    ),
+    gettext_noop("free some space, or lower store.keep_days"),
+    gettext_noop("{number} files are set aside"),
+    gettext_noop("send those images again, then empty {folder}"),
+    gettext_noop("{setting}: a {what} in {path} ends in {number} days, on {day}"),
+    gettext_noop("{setting}: a {what} in {path} ends within a day, on {day}"),
+    gettext_noop("{setting}: a {what} in {path} has expired, on {day}"),
+    gettext_noop("certificate"),
+    gettext_noop("list"),
+    gettext_noop("renew it; the new file is used without a restart"),
     # Priors
     gettext_noop("{destination} cannot be searched for a prior: {error}"),
     # Routing rules

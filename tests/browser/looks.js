@@ -25,7 +25,9 @@ async function problems(page, look) {
   const bad = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
   const told = bad.map((one) => `${look}: ${one.id}: ${one.nodes.map((node) => `${node.html} (${node.failureSummary})`).slice(0, 3).join(" | ")}`);
   const sideways = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-  return sideways > 0 ? [...told, `${look}: scrolls sideways by ${sideways} pixels`] : told;
+  if (sideways > 0) told.push(`${look}: scrolls sideways by ${sideways} pixels`);
+  const cut = await page.evaluate(() => [...document.querySelectorAll(".worklist")].map((one) => one.scrollWidth - one.clientWidth));
+  return [...told, ...cut.filter((pixels) => pixels > 0).map((pixels) => `${look}: the list is cut off by ${pixels} pixels`)];
 }
 
 async function main() {

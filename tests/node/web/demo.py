@@ -32,6 +32,7 @@ from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.user_tables import Role
 from db.users import Accounts
 from models.contract import Code, Finding, Mask, Pixels, Prediction
+from models.gate import NotAnalysedCode
 from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import NO_RULES
@@ -273,8 +274,8 @@ class Demo:
             self._deliver(delivery, case.sent, done)
 
     def _not_analysed(self) -> Outcome:
-        sentence = "The image is cropped: the left lung base is not on it."
-        return Outcome(not_analysed=NotEligible("cropped", sentence), timings={"decode": 0.12, "gate": 0.09})
+        code = NotAnalysedCode.CROPPED
+        return Outcome(not_analysed=NotEligible(code.value, code.sentence), timings={"decode": 0.12, "gate": 0.09})
 
     def _outcome(self, case: Case, image: Dataset, received: ReceivedInstance, created: datetime) -> Outcome:
         model_input = read_model_input(image)

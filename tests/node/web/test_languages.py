@@ -21,7 +21,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from markupsafe import Markup
 
-from config.settings import Settings
+from config.settings import Settings, Store
 from db.audit_events import MEANINGS, REMOVED_ENTRIES
 from db.model_states import ModelState
 from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
@@ -30,6 +30,8 @@ from models.contract import Zone
 from models.gate import NotAnalysedCode
 from models.model_registry import read_registry
 from node.monitoring import remedies
+from node.monitoring.health import check_store
+from node.monitoring.queue_health import UnservedQueue, check_queues
 from node.web import languages
 from node.web.formatting import NO_VALUE, Formatting, spaced_words
 from node.web.languages import ENGLISH, LANGUAGES, Catalogue, catalogue_of, language_of, preferred
@@ -245,6 +247,17 @@ def test_what_other_rooms_write_is_translated(language: languages.Language) -> N
     catalogue = catalogue_of(language)
     missing = [text for text in _stored() if catalogue.stored(text).lower() == text.lower() and text not in same]
     assert missing == []
+
+
+def test_what_the_system_page_checks_is_translated(tmp_path: Path) -> None:
+    full = Settings(store=Store(folder=tmp_path, minimum_free_bytes=10**18))
+    checks = [*check_queues([UnservedQueue(name, 1, 700.0) for name in ("jobs", "jobs.gpu")]), check_store(full)]
+    texts = [text for check in checks for text in (check.found, check.remedy)]
+    shown = [catalogue_of(GERMAN).stored(text) for text in texts]
+    assert [text for text, german in zip(texts, shown, strict=True) if text == german] == []
+    assert shown[0] == "ein Job wartet seit 12 min: kein Worker arbeitet jobs ab (1 warten)"
+    assert shown[1].startswith("starten Sie `pleura serve` oder `pleura worker --queue jobs`; ")
+    assert "auf einem Rechner mit GPU" in shown[3]
 
 
 @pytest.mark.parametrize(
