@@ -210,6 +210,16 @@ class Evidence:
 
 
 @checked(frozen=True, slots=True, config=TABLE)
+class CalibrationSpec:
+    """Platt scaling: `sigmoid(slope * logit(p) + offset)` of what a network says (p)."""
+
+    slope: Annotated[float, Field(gt=0)] = 1.0
+    """Factor of its logit."""
+    offset: float = 0.0
+    """Added to it."""
+
+
+@checked(frozen=True, slots=True, config=TABLE)
 class LabelSpec:
     """One finding that a model can report."""
 
@@ -238,6 +248,11 @@ class LabelSpec:
     place_of: str = ""
     """Only of a segmenter: another model, whose finding of the same name gets this place. That model then says
     whether, this one where: one finding is sent, and this label's own is only stored."""
+    replaces: str = ""
+    """Another model, whose finding of the same name is only stored while this one is sent. Where this model is in
+    shadow or does not run, the other one's is sent as ever."""
+    calibration: CalibrationSpec | None = None
+    """Of a classifier or segmenter: how its probability is scaled before the threshold; a lesion's likewise."""
 
 
 @checked(frozen=True, slots=True, config=TABLE)
@@ -401,6 +416,7 @@ class Finding:
     its ``LabelSpec``. ``lungs`` says where its mask lies in the lungs, where both were found, and
     ``hanging`` which way round the chest looks then, of any finding. ``lesions`` are the regions of the mask where each
     counts for itself, most probable first; ``placed_by`` names the model whose place it is, where it is another one's.
+    ``own_probability`` is what the model said before anything that is part of the finding raised it.
     """
 
     label: str
@@ -422,6 +438,7 @@ class Finding:
     hanging: Hanging | None = None
     lesions: tuple[Lesion, ...] = ()
     placed_by: str = ""
+    own_probability: float | None = None
 
     @property
     def present(self) -> bool:

@@ -168,8 +168,15 @@ class Manifest:
             raise ValueError(f'[pooling] belongs to kind = "segmenter", not to "{kind}"')
         if kind is not ModelKind.SEGMENTER and any(label.lesions or label.place_of for label in self.labels):
             raise ValueError(f'lesions and place_of belong to kind = "segmenter", not to "{kind}"')
-        if self.model.name in [label.place_of for label in self.labels]:
-            raise ValueError("place_of names another model, not the model itself")
+        for label in self.labels:
+            if self.model.name in (label.place_of, label.replaces):
+                raise ValueError("place_of and replaces name another model, not the model itself")
+            if label.place_of and label.replaces:
+                raise ValueError("place_of and replaces exclude each other: one of two models says whether")
+            if label.calibration and kind not in (ModelKind.CLASSIFIER, ModelKind.SEGMENTER):
+                raise ValueError(f'calibration belongs to kind = "classifier" or "segmenter", not to "{kind}"')
+            if label.replaces and kind in (ModelKind.GATE, ModelKind.LUNGS):
+                raise ValueError(f'replaces belongs to models that report findings, not to kind = "{kind}"')
         if self.model.activation is Activation.SOFTMAX and kind is ModelKind.DETECTOR:
             raise ValueError("the scores of a detector's boxes have no softmax: export the network with it")
         names = [label.name for label in self.labels]

@@ -160,17 +160,19 @@ def load_pipeline(
 
 
 def _check_places(models: Sequence[ModelSpec]) -> None:
-    """Raise ManifestError where two models would place one finding, or a label of a running model that it lacks."""
+    """Raise ManifestError where two models would give a third one's finding a place or replace it, or where that model
+    runs and does not report it."""
     labels = {spec.name: {label.name for label in spec.labels} for spec in models}
     seen: set[tuple[str, str]] = set()
     for spec in models:
         for label in spec.labels:
-            key = (label.place_of, label.name)
-            if label.place_of in labels and label.name not in labels[label.place_of]:
-                raise ManifestError(f"'{spec.name}' has the place of '{label.name}', which '{key[0]}' does not report")
-            if label.place_of and key in seen:
-                raise ManifestError(f"two models have the place of '{label.name}' of '{key[0]}'")
-            seen |= {key} if label.place_of else set()
+            other = label.place_of or label.replaces
+            what = "has the place of" if label.place_of else "replaces"
+            if other in labels and label.name not in labels[other]:
+                raise ManifestError(f"'{spec.name}' {what} '{label.name}', which '{other}' does not report")
+            if other and (other, label.name) in seen:
+                raise ManifestError(f"two models have the place of '{label.name}' of '{other}', or replace it")
+            seen |= {(other, label.name)} if other else set()
 
 
 def _check_condition(condition: Condition, models: Sequence[ModelSpec]) -> None:

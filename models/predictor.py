@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import calibrated
 from models.contract import (
     Finding,
     LabelSpec,
@@ -23,7 +24,7 @@ from models.contract import (
 )
 from models.gate import assess, inspect
 from models.hierarchy import Consistent, consistent
-from models.lesions import placed, with_lesions
+from models.lesions import with_lesions
 from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
 from models.lung_fields import LUNG, LungFields, lung_fields
 from models.pipeline import Pipeline
@@ -33,6 +34,7 @@ from models.radiograph.geometry import Letterbox
 from models.remote.findings_server import FindingsServer, Reply
 from models.runtime.executor import Device, Executor, ModelOutputError, ModelUnavailableError, RunsOn
 from models.runtime.loading import load
+from models.same_finding import reconciled
 from models.similar import StoredCase, read_index, similar_cases
 
 Clock = Callable[[], float]
@@ -151,7 +153,7 @@ class Predictor:
                 findings[number] = (*findings[number], *own)
         cut = self._in_lungs(fit, images, stages, findings)
         for number in fit:
-            findings[number] = placed(findings[number], self.pipeline.models)
+            findings[number] = reconciled(findings[number], self.pipeline.models)
         return tuple(
             Prediction(
                 shape=image.shape,
@@ -192,13 +194,13 @@ class Predictor:
     def _told_apart(self, findings: Sequence[Finding], fields: LungFields | None = None) -> list[Finding]:
         """The findings, those whose manifest says so with their lesions."""
         asked = {
-            (spec.name, label.name): spec.pooling
+            (spec.name, label.name): (spec.pooling, label.calibration)
             for spec in self.pipeline.models
             for label in spec.labels
             if label.lesions
         }
         return [
-            with_lesions(finding, asked[key], fields if finding.lungs else None)
+            with_lesions(finding, asked[key][0], fields if finding.lungs else None, asked[key][1])
             if (key := (finding.model, finding.label)) in asked
             else finding
             for finding in findings
@@ -279,11 +281,14 @@ class Predictor:
 
 def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> tuple[Finding, ...]:
     """One finding for each label of a model, from its answer for one image."""
-    raw = [_probability(spec, number, answer, letterbox) for number in range(len(spec.labels))]
+    raw = [
+        calibrated(_probability(spec, number, answer, letterbox), label.calibration)
+        for number, label in enumerate(spec.labels)
+    ]
     probabilities = consistent(spec.labels, raw)
     return tuple(
-        _placed(_finding(spec, label, each), number, label, answer, letterbox, minimum_fraction)
-        for number, (label, each) in enumerate(zip(spec.labels, probabilities, strict=True))
+        _placed(_finding(spec, label, each, own), number, label, answer, letterbox, minimum_fraction)
+        for number, (label, each, own) in enumerate(zip(spec.labels, probabilities, raw, strict=True))
     )
 
 
@@ -293,7 +298,7 @@ def findings_told(spec: ModelSpec, replies: Sequence[Reply]) -> tuple[Finding, .
     judged = consistent(spec.labels, [reply.probability or 0.0 for reply in replies])
     findings = []
     for label, reply, each in zip(spec.labels, replies, judged, strict=True):
-        finding = _finding(spec, label, each)
+        finding = _finding(spec, label, each, reply.probability)
         if reply.probability is None and not finding.present:
             finding = replace(finding, probability=None, reason=reply.reason)
         elif label.localised and finding.present:
@@ -340,8 +345,8 @@ def without_answer(spec: ModelSpec, reason: str) -> tuple[Finding, ...]:
     )
 
 
-def _finding(spec: ModelSpec, label: LabelSpec, found: Consistent) -> Finding:
-    """The finding without its place."""
+def _finding(spec: ModelSpec, label: LabelSpec, found: Consistent, own: float | None) -> Finding:
+    """The finding without its place; ``own`` is what the model itself says."""
     return Finding(
         label=label.name,
         code=label.code,
@@ -354,6 +359,7 @@ def _finding(spec: ModelSpec, label: LabelSpec, found: Consistent) -> Finding:
         parent=label.parent,
         site=label.site,
         sensitivity=label.evidence.sensitivity if label.evidence is not None else None,
+        own_probability=own,
     )
 
 

@@ -3,12 +3,14 @@
 A network may answer ``members [n, members, labels]``. Their mean, and Platt scaling behind it, are fitted on what was
 predicted for unseen images. For the figures each group (a fold) is treated with what the other groups say; for the
 network that ships, with what all say.
+
+Of other networks the manifest can say how their probabilities are scaled (``calibrated`` in a recipe).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import keras
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 from models.architectures.calibration import Platt, fit_platt
 from models.architectures.linear import Linear
+from models.calibration import logit
+from models.contract import CalibrationSpec
 from models.training.metrics import auc
 from models.training.predicted import Predicted
 
@@ -29,11 +33,15 @@ SILENT = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibrated:
-    """Predictions as calibrated probabilities, the network that answers them, and what was fitted, for the evidence."""
+    """Predictions as calibrated probabilities, the network that answers them, and what was fitted, for the evidence.
+
+    ``behind`` is the scaling of labels that the network does not hold and the manifest has to declare.
+    """
 
     predicted: Predicted
     network: keras.Model
     summary: dict[str, Any]
+    behind: Mapping[str, CalibrationSpec] = field(default_factory=dict)
 
 
 def calibrate(network: keras.Model, predicted: Predicted, outlined: Sequence[str]) -> Calibrated:
@@ -50,14 +58,25 @@ def calibrate(network: keras.Model, predicted: Predicted, outlined: Sequence[str
     scaling = platt_scalings(logits, truths, known)
     scores = crossed_probabilities(logits, truths, known, predicted.groups)
     summary = {
-        "calibration": {
-            label: {"slope": item.slope, "offset": item.offset}
-            for label, item in zip(predicted.labels, scaling, strict=True)
-        },
+        "calibration": {label: asdict(item) for label, item in zip(predicted.labels, scaling, strict=True)},
         "members": member_areas(predicted, known),
     }
     final = with_probabilities(network, fit_mean(predicted.members, alone), scaling)
     return Calibrated(replace(predicted, scores=scores.astype(np.float32)), final, summary)
+
+
+def calibrate_behind(network: keras.Model, predicted: Predicted) -> Calibrated:
+    """Platt scaling of what a network says, which is left as it is."""
+    logits = logit(predicted.scores)
+    truths, known = predicted.prevalent, predicted.known > 0
+    scaling = dict(zip(predicted.labels, platt_scalings(logits, truths, known), strict=True))
+    scores = crossed_probabilities(logits, truths, known, predicted.groups).astype(np.float32)
+    return Calibrated(
+        replace(predicted, scores=scores, unscaled=predicted.scores),
+        network,
+        {"calibration": {label: asdict(item) for label, item in scaling.items()}},
+        {label: CalibrationSpec(item.slope, item.offset) for label, item in scaling.items()},
+    )
 
 
 def fit_mean(logits: Array, alone: Bools) -> Linear:

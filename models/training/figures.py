@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.contract import Evidence, LabelSpec, Mode
 from models.training.codes import DELIVERABLE, SITES, code_of
 from models.training.evaluation.detection import Detected, detect, marks_of
-from models.training.evaluation.lesions import LesionFigures, lesion_figures, silenced
+from models.training.evaluation.lesions import COLUMN_NAMES, LesionFigures, lesion_figures, silenced
 from models.training.evaluation.segmentation import dice, iou
 from models.training.metrics import (
     Interval,
@@ -244,22 +244,37 @@ def _mean(values: Values, patients: Sequence[str], rounds: int) -> Interval:
 
 
 def write_evidence(file: Path, predicted: Predicted, map_cut: float) -> None:
-    """One row an image: probabilities and truths (empty where not known), and Dice where there are maps."""
-    head = ["image", "patient", "group"]
-    for label in predicted.labels:
-        head += [label, f"{label} truth", *([f"{label} dice"] if predicted.areas is not None else [])]
-    dices = None
-    if predicted.areas is not None:
-        dices = overlaps(areas_at(predicted, map_cut))[0]
+    """One row an image: probabilities and truths (empty where not known), Dice where there are maps, and of a segmenter
+    what its truth is and the row of :func:`models.training.evaluation.lesions.compare`, in pixels of its input.
+
+    ``unscaled`` is what the network says itself, where the probability is scaled behind it. What is marked is
+    told of every image, whether or not the finding is called present there.
+    """
+    columns = [_columns(predicted, number, map_cut) for number in range(len(predicted.labels))]
+    head = ["image", "patient", "group", *(name for own in columns for name in own)]
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(head)
-        for row, name in enumerate(predicted.names):
-            cells = [name, predicted.patients[row], predicted.groups[row]]
-            for column in range(len(predicted.labels)):
-                known = predicted.known[row, column] > 0
-                cells += [f"{predicted.scores[row, column]:.5f}", f"{predicted.truths[row, column]:g}" if known else ""]
-                if dices is not None:
-                    cells.append("" if math.isnan(dices[row, column]) else f"{dices[row, column]:.4f}")
-            writer.writerow(cells)
+        cells = [cells for own in columns for cells in own.values()]
+        writer.writerows(zip(predicted.names, predicted.patients, predicted.groups, *cells, strict=True))
+
+
+def _columns(predicted: Predicted, number: int, map_cut: float) -> dict[str, list[str]]:
+    """The columns of one label, by their names."""
+    label, known = predicted.labels[number], predicted.known[:, number] > 0
+    scores, truths = predicted.scores[:, number], predicted.truths[:, number]
+    columns = {label: [f"{score:.5f}" for score in scores]}
+    if predicted.unscaled is not None:
+        columns[f"{label} unscaled"] = [f"{score:.5f}" for score in predicted.unscaled[:, number]]
+    columns[f"{label} truth"] = [f"{truth:g}" if sure else "" for truth, sure in zip(truths, known, strict=True)]
+    if predicted.areas is not None:
+        dices = overlaps(areas_at(predicted, map_cut))[0][:, number]
+        columns[f"{label} dice"] = ["" if math.isnan(value) else f"{value:.4f}" for value in dices]
+    if predicted.lesions is not None and predicted.kinds is not None:
+        rows = predicted.lesions[:, number, _cut_number(predicted, map_cut)]
+        columns[f"{label} against"] = ["" if math.isnan(row[TRUE]) else str(kind)
+                                       for kind, row in zip(predicted.kinds[:, number], rows, strict=True)]  # fmt: skip
+        for place, name in enumerate(COLUMN_NAMES):
+            columns[f"{label} {name}"] = ["" if math.isnan(row[place]) else f"{row[place]:g}" for row in rows]
+    return columns

@@ -25,6 +25,7 @@ class Predicted:
     in truth, and that are both (``NaN`` where the truth about places is not known), and ``hits`` whether its strongest
     place is marked in truth (``NaN`` where nothing is). Of a segmenter ``lesions [n, L, cuts, COLUMNS]`` compares
     lesion by lesion (:mod:`models.training.evaluation.lesions`), and ``kinds [n, L]`` says by what.
+    ``unscaled [n, L]`` is what the network said where ``scores`` are calibrated behind it.
     ``members [n, members, L]`` are the logits of several answers for one image, where a network gives them. A detector
     has ``boxes [n, D, 6]`` (left, top, right, bottom, score, label) and ``true_boxes [n, most, 5]`` (label -1: none).
     """
@@ -45,6 +46,7 @@ class Predicted:
     members: Array | None = None
     lesions: Array | None = None
     kinds: NDArray[np.str_] | None = None
+    unscaled: Array | None = None
 
     @property
     def prevalent(self) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,17 @@ from typing import Any
 import keras
 
 from models.architectures.base import Architecture, Array
-from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
+from models.contract import (
+    Activation,
+    CalibrationSpec,
+    Code,
+    GateSpec,
+    InputSpec,
+    LabelSpec,
+    Mode,
+    ModelKind,
+    ModelSpec,
+)
 from models.manifest import file_digest, manifest_text, read_manifest, training_uid
 from models.similar import StoredCase, write_index
 from models.training.codes import LUNG_CODES, PRIVATE_SCHEME, code_of, in_hierarchy
@@ -64,13 +74,14 @@ def publish(
     text: CardText,
     *,
     fitted: dict[str, Any] | None = None,
+    calibration: Mapping[str, CalibrationSpec] | None = None,
     stored: Sequence[StoredCase] = (),
     rounds: int = 1000,
 ) -> ModelSpec:
     """Write network (Keras and ONNX), manifest, card and evidence; returns the spec as a node reads it.
 
-    ``fitted`` is what calibration adds to the evidence. ``stored`` are the cases of an architecture that keeps an
-    index, in the order in which its fit saw them.
+    ``fitted`` is what calibration adds to the evidence, ``calibration`` what of it the manifest declares. ``stored``
+    are the cases of an architecture that keeps an index, in the order in which its fit saw them.
 
     Raises:
         ExportError: the export does not answer as the network does.
@@ -80,14 +91,7 @@ def publish(
     map_cut = best_map_cut(predicted) if asked.map_cut_off == "best" else asked.map_cut_off
     found = figures(predicted, None if asked.cut_off == "youden" else asked.cut_off, map_cut, rounds)
     labels = tuple(
-        replace(
-            label,
-            map_relative_threshold=asked.map_relative_cut_off,
-            lesions=recipe.lesions,
-            place_of=recipe.place_of,
-        )
-        if label.localised
-        else label
+        replace(_as_asked(label, recipe), calibration=(calibration or {}).get(label.name))
         for label in label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)
     )
     write_evidence(out / "evidence" / f"{recipe.name}.csv", predicted, map_cut)
@@ -101,6 +105,19 @@ def publish(
         index = out / f"{recipe.name}.index.csv"
         write_index(index, [label.name for label in labels], stored)
     return _write(architecture, recipe, labels, summary, card, out, index=index)
+
+
+def _as_asked(label: LabelSpec, recipe: Recipe) -> LabelSpec:
+    """A label with what the recipe says of places and other models."""
+    label = replace(label, replaces=recipe.replaces)
+    if not label.localised:
+        return label
+    return replace(
+        label,
+        map_relative_threshold=recipe.evaluation.map_relative_cut_off,
+        lesions=recipe.lesions,
+        place_of=recipe.place_of,
+    )
 
 
 def _summary(recipe: Recipe, predicted: Predicted, text: CardText) -> dict[str, Any]:

@@ -224,6 +224,11 @@ class Recipe:
     """Only of a segmenter: each connected region of its mask is a lesion of its own."""
     place_of: str = ""
     """Only of a segmenter: the model whose findings of the same names get its places."""
+    replaces: str = ""
+    """The model whose findings of the same names are only stored while this one's are sent."""
+    calibrated: bool = False
+    """Of a segmenter, or of a classifier without members: the manifest scales its probabilities (Platt), as fitted on
+    unseen patients."""
 
     @property
     def plan(self) -> Plan:

@@ -17,7 +17,7 @@ from models.architectures.base import Architecture, Array, check_plan
 from models.contract import ModelKind, ModelSpec
 from models.similar import StoredCase
 from models.training.cached_dataset import CachedDataset, Problems, cache
-from models.training.calibrate import calibrate
+from models.training.calibrate import calibrate, calibrate_behind
 from models.training.data_loader import geometric
 from models.training.datasets import read_dataset as datasets
 from models.training.datasets.layout import Progress
@@ -148,7 +148,10 @@ def _train_finder(run: Run, text: CardText, out: Path) -> ModelSpec:
     """A network that reports findings, with its evidence."""
     architecture, recipe, shares = run.architecture, run.recipe, run.shares
     predicted, network = _trained(run)
-    calibrated = calibrate(network, predicted, architecture.outlined(recipe.plan))
+    if recipe.calibrated:
+        calibrated = calibrate_behind(network, predicted)
+    else:
+        calibrated = calibrate(network, predicted, architecture.outlined(recipe.plan))
     learners: Sequence[Sample] = ()
     if architecture.keeps_index:
         learners = material(recipe, learners_of(recipe, shares), run.pixels).exact.samples
@@ -160,6 +163,7 @@ def _train_finder(run: Run, text: CardText, out: Path) -> ModelSpec:
         out,
         replace(text, how=_how(recipe, shares, predicted)),
         fitted=calibrated.summary,
+        calibration=calibrated.behind,
         stored=stored_cases(learners, LabelNames(recipe.data.labels, recipe.data.classes)),
     )
 

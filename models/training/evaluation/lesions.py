@@ -25,6 +25,8 @@ SAID, TRUE, BOTH, LESIONS, HIT, REGIONS, FALSE, ACROSS = range(8)
 """Columns of a row: pixels marked, true and both; true lesions, and those hit; regions marked, those of them that lie
 on no lesion at all, and those that reach across the middle."""
 COLUMNS = 8
+COLUMN_NAMES = ("marked", "true", "both", "lesions", "hit", "regions", "stray", "across")
+"""How evidence files name them."""
 HIT_AT = 0.3
 """Intersection over union from which a marked region hits a lesion."""
 MIDLINE = 0.08

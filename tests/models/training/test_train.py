@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from models.training.datasets import read_dataset as datasets  # noqa: E402
 from models.training.datasets.sample import DatasetError, Sample  # noqa: E402
 from models.training.figures import figures  # noqa: E402
 from models.training.fit import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
-from models.training.metrics import Interval  # noqa: E402
+from models.training.metrics import Interval, calibration_error  # noqa: E402
 from models.training.predict import compare_maps, image_scores  # noqa: E402
 from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E402
 from models.training.publish import label_specs  # noqa: E402
@@ -337,13 +338,26 @@ def test_a_segmenter_of_lesions_is_measured_by_folds_and_published(drawn: Path, 
         data=Data(("lung_opacity",), boxes_as="ellipse"),
         evaluation=Evaluation(folds=2, map_cut_off="best", pooling=PoolingSpec(Pooling.TOP, 0.02)),
         lesions=True,
-        place_of="chest-classifier",
+        replaces="chest-classifier",
+        calibrated=True,
     )
     spec = train(asked, drawn, tmp_path)
     (label,) = spec.labels
-    assert (label.lesions, label.place_of, spec.pooling) == (True, "chest-classifier", asked.evaluation.pooling)
+    assert (label.lesions, label.replaces, spec.pooling) == (True, "chest-classifier", asked.evaluation.pooling)
     assert spec.mode is Mode.SHADOW, "too few patients stand behind it"
     evidence = json.loads((tmp_path / "evidence" / "tiny.json").read_text())
     figures = evidence["lesions"]["lung_opacity"]["boxes"]
     assert (figures["positives"], figures["lesions"], figures["normals"]) == (31, 31, 32)
     assert "| lesions hit |" in (tmp_path / "tiny.md").read_text()
+    assert label.calibration is not None
+    assert evidence["calibration"]["lung_opacity"] == pytest.approx(asdict(label.calibration))
+    assert "Calibration: Platt scaling" in (tmp_path / "tiny.md").read_text().replace("\n", " ")
+    # The figures follow from what is kept of each image.
+    rows = list(csv.DictReader((tmp_path / "evidence" / "tiny.csv").open(encoding="utf-8")))
+    boxed = [row for row in rows if row["lung_opacity against"] == "boxes"]
+    assert sum(int(row["lung_opacity lesions"]) for row in boxed) == figures["lesions"]
+    scores = np.array([float(row["lung_opacity"]) for row in rows])
+    truths = np.array([row["lung_opacity truth"] == "1" for row in rows])
+    assert calibration_error(scores, truths) == pytest.approx(
+        evidence["labels"]["lung_opacity"]["calibration_error"], abs=1e-3
+    )

@@ -1,0 +1,100 @@
+"""Two networks that know the same finding must not send two answers that may contradict each other: one goes out.
+
+Which of them a manifest says. ``place_of``: the other network says *whether* (probability, threshold, answer), this one
+*where*. ``replaces``: this one says both, because it does so better. The finding that does not go out is stored in
+shadow, so that the two can be compared (``pleura drift``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeGuard
+
+from models.contract import Finding, Mode, ModelSpec
+from models.hierarchy import Consistent, consistent
+
+_Findings = dict[tuple[str, str], Finding]
+
+
+def reconciled(findings: Sequence[Finding], models: Sequence[ModelSpec]) -> tuple[Finding, ...]:
+    """The findings of one image, of which no two that are sent are the same one.
+
+    Nothing changes where the finding of the manifest that says so is in shadow or has no answer: what has not been
+    shown to hold changes nothing that is sent.
+    """
+    found = {(finding.model, finding.label): finding for finding in findings}
+    for spec in models:
+        for label in spec.labels if spec.mode is not Mode.SHADOW else ():
+            whether, where = found.get((label.place_of, label.name)), found.get((spec.name, label.name))
+            if _sent(whether) and _sent(where):
+                found[label.place_of, label.name] = _with_place(whether, where)
+                reason = f"its place is that of the finding of {whether.model}"
+                found[spec.name, label.name] = _only_stored(where, reason)
+    for spec in models:
+        if spec.mode is not Mode.SHADOW:
+            _replace(found, spec, _replacing(found, spec, models))
+    return tuple(found.values())
+
+
+def _sent(finding: Finding | None) -> TypeGuard[Finding]:
+    return finding is not None and finding.probability is not None and finding.mode is not Mode.SHADOW
+
+
+def _replacing(found: _Findings, spec: ModelSpec, models: Sequence[ModelSpec]) -> dict[str, Finding]:
+    """The findings that go out in the place of some of a model's, by label."""
+    own = [
+        found.get((other.name, label.name)) for other in models for label in other.labels if label.replaces == spec.name
+    ]
+    return {finding.label: finding for finding in own if _sent(finding)}
+
+
+def _only_stored(finding: Finding, why: str) -> Finding:
+    return replace(finding, mode=Mode.SHADOW, reason=finding.reason or f"only stored: {why}")
+
+
+def _with_place(whether: Finding, where: Finding) -> Finding:
+    """A present finding with another one's place; an absent one has none, whatever the other marks."""
+    finding = replace(
+        whether, mask=None, boxes=(), lesions=(), lungs=None, heat_map=where.heat_map, placed_by=where.model
+    )
+    if not whether.present:
+        return finding
+    if where.mask is None:
+        return replace(finding, reason=whether.reason or f"present, but {where.model} marks no region")
+    return replace(finding, mask=where.mask, lesions=where.lesions, lungs=where.lungs, hanging=where.hanging)
+
+
+def _replace(found: _Findings, spec: ModelSpec, by: Mapping[str, Finding]) -> None:
+    """Only store what other models say in a model's place; what that is part of follows from their findings."""
+    own = {label.name: finding for label in spec.labels if (finding := found.get((spec.name, label.name)))}
+    if not by or not own:
+        return
+    labels = [
+        replace(label, threshold=by[label.name].threshold, mode=Mode.ACTIVE) if label.name in by else label
+        for label in spec.labels
+    ]
+    said = {name: by[name].probability if name in by else finding.own_probability for name, finding in own.items()}
+    # What could not be told raises nothing that it is part of (models.predictor.findings_told).
+    judged = consistent(labels, [said[label.name] or 0.0 for label in labels])
+    for label, after in zip(labels, judged, strict=True):
+        finding = own[label.name]
+        if label.name in by:
+            reason = f"{by[label.name].model} says it in the place of {spec.name}"
+            found[spec.name, label.name] = _only_stored(finding, reason)
+        elif said[label.name] is not None:
+            found[spec.name, label.name] = _rejudged(finding, after)
+
+
+def _rejudged(finding: Finding, after: Consistent) -> Finding:
+    """A finding of which something else is part now."""
+    if (finding.probability, finding.implied_by) == (after.probability, after.implied_by):
+        return finding
+    reason = "" if finding.implied_by else finding.reason
+    if after.implied_by:
+        reason = f"follows from {after.implied_by.replace('_', ' ')}"
+    judged = replace(finding, probability=after.probability, implied_by=after.implied_by, reason=reason)
+    if judged.present == finding.present:
+        return judged
+    # No place was cut for this answer.
+    return replace(judged, mask=None, boxes=(), lesions=(), lungs=None)

@@ -1,0 +1,81 @@
+"""``benchmarks.opacity`` on evidence in which it is known who says better whether, and what is marked."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.opacity import CLASSIFIER, MEAN, OPACITY, main, read, shown, ways_of, whether
+from models.training.evaluation.lesions import COLUMN_NAMES
+
+LABELS = ("pneumothorax", "lung_opacity")
+KINDS = ("boxes", "normal", "absent", "boxes", "normal", "absent", "outlines", "normal")
+IMAGES = 160
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that knows a little, a network that knows much and marks four pixels, also on the well."""
+    folder, rng = tmp_path_factory.mktemp("evidence"), np.random.default_rng(3)
+    said, marked = [], []
+    for number in range(IMAGES):
+        name, patient, kind = f"{number}.jpg", str(number // 2), KINDS[number % len(KINDS)]
+        ill = kind in ("boxes", "outlines")
+        logits = [0.0, rng.normal(1.0 if ill else 0.0)]
+        said.append([name, patient, f"fold-{number // 2 % 5}", *logits, "", ""])
+        probability = 1 / (1 + np.exp(-rng.normal(2.5 if ill else -2.5)))
+        row = [4, 4 if ill else 0, 2 if ill else 0, int(ill), int(ill), 1, int(not ill), 0]
+        marked.append([name, patient, f"fold-{number // 2 % 3}", probability, int(ill), kind, *row])
+    # An image that only one network has seen, and one of which nothing is known.
+    marked += [
+        ["another.jpg", "a", "fold-0", 0.5, 1, "boxes", *[1] * 8],
+        ["0.jpg", "0", "fold-0", 0.5, "", "", *[""] * 8],
+    ]
+    names = [f"lung_opacity {name}" for name in ("unscaled", "truth", "against", *COLUMN_NAMES)]
+    _write(folder / "chest-classifier.csv", ["image", "patient", "group", *LABELS, "pointing_hit", "iou"], said)
+    _write(folder / "chest-opacity.csv", ["image", "patient", "group", *names], marked)
+    return folder
+
+
+def _write(file: Path, head: list[str], rows: list[list[object]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([head, *rows])
+
+
+def test_the_network_that_knows_more_gains_on_the_same_images(evidence: Path) -> None:
+    answers = read(evidence)
+    assert (len(answers.truths), int(answers.truths.sum())) == (IMAGES, IMAGES * 3 // 8)
+    ways = ways_of(answers)
+    head, *rows = whether(answers, ways, 40)
+    table = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    gain = table[OPACITY]["gain over the classifier"]
+    low = float(gain.split("(")[1].split()[0])
+    assert low > 0.05
+    assert table[CLASSIFIER]["gain over the classifier"] == ""
+    assert float(table[MEAN]["AUC"].split()[0]) > 0.95
+    assert float(table[OPACITY]["specificity, normal"].split()[0]) > 0.9
+
+
+def test_what_is_marked_goes_out_only_where_the_finding_is_called_present(evidence: Path) -> None:
+    answers = read(evidence)
+    sure = np.where(answers.truths, 2.0, -2.0)
+    unsure = np.where(answers.truths | answers.where("absent"), 2.0, -2.0)
+    head, *rows = shown(answers, {"sure": sure, "unsure": unsure}, "boxes", 20)
+    table = {row[0]: row[1:] for row in rows}
+    assert head == ("figure", "sure, against boxes", "unsure, against boxes")
+    assert [cell.split()[0] for cell in table["IoU, all images with it"]] == ["0.333", "0.333"]
+    assert [cell.split()[0] for cell in table["regions a normal image"]] == ["0.000", "0.000"]
+    assert [cell.split()[0] for cell in table["regions an image without it"]] == ["0.000", "0.400"]
+
+
+def test_it_prints_its_tables(
+    evidence: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["opacity", "--evidence", str(evidence), "--rounds", "20"])
+    main()
+    printed = capsys.readouterr().out
+    assert printed.startswith("160 images of 80 patients: 40 boxes, 20 outlines, 60 normal, 40 absent")
+    assert printed.count("| figure |") == 2
