@@ -187,7 +187,6 @@ class AuditTrail:
     """Reads and appends the audit trail; there is no way to change it."""
 
     def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
         self._engine = engine
 
     def add(self, entry: AuditEntry) -> None:

@@ -30,7 +30,6 @@ class DestinationLeases:
     """The associations of a node with its destinations. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
         self._engine = engine
         self._writer = writing(engine)
 

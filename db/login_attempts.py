@@ -27,7 +27,6 @@ class TooManyAttemptsError(DatabaseError):
     """Too many failed tries for this name or from this address, or too many at a time; ``wait`` says how long."""
 
     def __init__(self, message: str, wait: timedelta) -> None:
-        """Say why, and when to come again."""
         super().__init__(message)
         self.wait = wait
 
@@ -36,7 +35,6 @@ class Attempts:
     """Counts tries of passwords by name and by address."""
 
     def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
         self._engine = engine
 
     def begin(self, subject: str, address: str, now: datetime) -> int:

@@ -24,7 +24,6 @@ class RefusedError(SignOnError):
     """The provider has authenticated somebody who may not use this node; ``name`` is theirs, as far as it is known."""
 
     def __init__(self, message: str, name: str) -> None:
-        """Say why, and who."""
         super().__init__(message)
         self.name = name
 

@@ -85,7 +85,6 @@ class Parts:
     settings: Settings
 
     def __post_init__(self) -> None:
-        """Connect to nothing yet."""
         self._task_queue = TaskQueue(self.settings.broker_url)
 
     def missing(self) -> Iterator[str]:

@@ -8,7 +8,7 @@ every model and every destination.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -183,13 +183,14 @@ def routed_destinations(destinations: Sequence[Destination], decision: Route | N
     if decision is None:
         return tuple(destinations)
     return tuple(
-        each if decision.kinds is None else each.model_copy(update={"kinds": _both(each.kinds, decision.kinds)})
+        each if decision.kinds is None else each.model_copy(update={"kinds": kinds_in(each.kinds, decision.kinds)})
         for each in destinations
         if decision.destinations is None or each.name in decision.destinations
     )
 
 
-def _both(kinds: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def kinds_in(kinds: Iterable[str], wanted: Collection[str]) -> tuple[str, ...]:
+    """Those of ``kinds`` that are ``wanted``, in their order."""
     return tuple(kind for kind in kinds if kind in wanted)
 
 
@@ -205,7 +206,7 @@ def study_destinations(
         for each in routed_destinations(destinations, decision):
             taken.setdefault(each.name, set()).update(each.kinds)
     return tuple(
-        each.model_copy(update={"kinds": _both(each.kinds, tuple(taken[each.name]))})
+        each.model_copy(update={"kinds": kinds_in(each.kinds, tuple(taken[each.name]))})
         for each in destinations
         if each.name in taken
     )

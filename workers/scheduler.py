@@ -99,7 +99,6 @@ class Scheduler:
     queues_due: float = 0.0
 
     def __post_init__(self) -> None:
-        """Nothing rests yet."""
         first = self.settings.workers.scheduler_interval_seconds
         self.pauses = Pauses(self.elapsed, 2 * first, _LONGEST_PAUSE_SECONDS)
         self.studies = Pauses(self.elapsed, 2 * first, _LONGEST_STUDY_PAUSE_SECONDS)

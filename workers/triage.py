@@ -15,7 +15,7 @@ of an image after its report is urgent, and its findings do not raise it further
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -105,13 +105,14 @@ def analysis_of(facts: StudyFacts) -> Analysis:
         return Analysis.WAITING
     if facts.jobs_failed:
         return Analysis.FAILED
-    if facts.jobs_done > facts.images_not_analysed and not _only_in_shadow(facts):
+    if facts.jobs_done > facts.images_not_analysed and not only_in_shadow(facts.findings):
         return Analysis.ANALYSED
     return Analysis.NOT_ANALYSED
 
 
-def _only_in_shadow(facts: StudyFacts) -> bool:
-    return bool(facts.findings) and all(finding.shadow for finding in facts.findings)
+def only_in_shadow(findings: Collection[FindingRecord]) -> bool:
+    """Whether only models in shadow have analysed a study: then the absence of findings has no meaning."""
+    return bool(findings) and all(finding.shadow for finding in findings)
 
 
 def shows_no_chest(facts: StudyFacts) -> bool:
@@ -218,7 +219,7 @@ def _describe_analysis(facts: StudyFacts, analysis: Analysis, alarming: bool) ->
         case Analysis.FAILED:
             return f"the analysis of {_count(facts.jobs_failed, 'image')} failed"
         case Analysis.NOT_ANALYSED:
-            return "every model is in shadow or switched off" if _only_in_shadow(facts) else _why_nothing(facts)
+            return "every model is in shadow or switched off" if only_in_shadow(facts.findings) else _why_nothing(facts)
         case Analysis.ANALYSED:
             return "; ".join(part for part in ("" if alarming else "no urgent finding", _why_one(facts)) if part)
 

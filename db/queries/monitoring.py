@@ -101,7 +101,6 @@ class ModelMonitoring:
     """Reads what monitoring of the models needs."""
 
     def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
         self._engine = engine
 
     def _all(self, query: Any) -> Sequence[Any]:

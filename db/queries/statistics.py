@@ -144,7 +144,6 @@ class Statistics:
     """Reads figures; no method counts a whole table each time that it is called."""
 
     def __init__(self, engine: Engine, elapsed: Callable[[], float] = time.monotonic) -> None:
-        """Use the database of ``engine``."""
         self._engine = engine
         self._jobs = _CountsByState(engine, Job.state, JobState, elapsed)
         by_destination = (Delivery.state, DeliveryState, elapsed, Delivery.destination)

@@ -105,7 +105,6 @@ class Worklist:
     """Pages of the worklist."""
 
     def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
         self._engine = engine
 
     def page(

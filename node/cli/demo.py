@@ -51,6 +51,7 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     from node import demo as scene
     from node.dicom.storage_scu import Peer, find_files, send_files
     from node.supervisor import free_port
+    from workers.association import status_text
 
     outgoing, unreadable = find_files(files or scene.bundled_radiographs())
     for item in unreadable:
@@ -71,7 +72,7 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
             studies = set()
             for sent in send_files(outgoing, peer):
                 progress.update(
-                    step, advance=1, description=f"send {sent.path.name} by C-STORE: {_answer(sent.status)}"
+                    step, advance=1, description=f"send {sent.path.name} by C-STORE: {status_text(sent.status)}"
                 )
                 studies.add(_study_of(sent.path))
             step = progress.add_task("wait for results", total=1)
@@ -89,10 +90,6 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     console.print(f"          (to print their content: {program()} results {inbox})", soft_wrap=True)
     for picture in pictures:
         console.print(f"Picture:  {picture.absolute()}")
-
-
-def _answer(status: int | None) -> str:
-    return "no response" if status is None else f"0x{status:04X}"
 
 
 def _study_of(path: Path) -> str:

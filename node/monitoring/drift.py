@@ -171,7 +171,6 @@ class Counts:
     """
 
     def __init__(self, monitoring: ModelMonitoring) -> None:
-        """Count with ``monitoring``."""
         self.monitoring = monitoring
         self._kept: dict[tuple[datetime, datetime], tuple[datetime, WeekCounts]] = {}
         self._lock = threading.Lock()

@@ -67,20 +67,22 @@ class Cross:
 SQUARE = 240
 
 
+def height_of(value: float, top: float) -> float:
+    """Where a value is drawn on an axis that ends at ``top``."""
+    return round(HEIGHT * (1 - min(value, top) / top), 2)
+
+
 def trend(weeks: Sequence[str], values: Mapping[str, tuple[float, float, float]]) -> Trend:
     """Draw share, lower and upper bound of each week in ``values``; ``weeks`` are all weeks, the oldest first."""
     top = min(1.0, nice_share(max((high for _, _, high in values.values()), default=0.1)))
     step = WIDTH / max(len(weeks), 1)
 
-    def height_of(value: float) -> float:
-        return round(HEIGHT - HEIGHT * min(value, top) / top, 2)
-
     marks = tuple(
         Mark(
             round((index + 0.5) * step, 2),
-            height_of(values[week][0]),
-            height_of(values[week][1]),
-            height_of(values[week][2]),
+            height_of(values[week][0], top),
+            height_of(values[week][1], top),
+            height_of(values[week][2], top),
             f"{week}: {100 * values[week][0]:.1f} % ({100 * values[week][1]:.1f} to {100 * values[week][2]:.1f} %)",
         )
         for index, week in enumerate(weeks)
@@ -97,21 +99,18 @@ def histogram(latest: Sequence[int], before: Sequence[int]) -> Columns:
     top = nice_share(max((*now, *earlier), default=0.1))
     width = WIDTH / max(len(latest), 1)
 
-    def height_of(share: float) -> float:
-        return round(HEIGHT - HEIGHT * min(share, top) / top, 2)
-
     bars = tuple(
         Bar(
             round(index * width + width * 0.1, 2),
-            height_of(share),
+            height_of(share, top),
             round(width * 0.8, 2),
-            round(HEIGHT - height_of(share), 2),
+            round(HEIGHT - height_of(share, top), 2),
             f"{latest[index]} of {sum(latest)} from {index / 10:g} to {(index + 1) / 10:g}",
         )
         for index, share in enumerate(now)
     )
     steps = [
-        f"{round(x, 2)},{height_of(share)}"
+        f"{round(x, 2)},{height_of(share, top)}"
         for index, share in enumerate(earlier)
         for x in (index * width, (index + 1) * width)
     ]

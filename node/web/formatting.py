@@ -11,7 +11,6 @@ from typing import Any
 from markupsafe import Markup
 
 from db.records import FindingRecord
-from db.shown_records import WorklistRow
 from node.web.languages import ENGLISH, Catalogue, Language, catalogue_of
 from node.web.stored_texts import gettext_noop
 from workers.laterality import BOTH, LEFT, RIGHT, place_text
@@ -250,8 +249,3 @@ def progress(received: datetime, due: datetime, now: datetime) -> int:
     """The share of the time until ``due`` that has passed, in percent, at most 100."""
     whole = (due - received).total_seconds()
     return max(0, min(100, round(100 * (now - received).total_seconds() / whole))) if whole > 0 else 100
-
-
-def only_shadow(row: WorklistRow) -> bool:
-    """Whether only models in shadow have analysed a study: then the absence of findings has no meaning."""
-    return bool(row.findings) and all(finding.shadow for finding in row.findings)

@@ -45,7 +45,6 @@ class ImageReader:
     """Reads one file at a time. Its process is started with the first file and kept for the next."""
 
     def __init__(self, limits: ReadingLimits) -> None:
-        """The process is started later."""
         self._limits = limits
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,7 +135,6 @@ class Readers:
     """One reader for files of the store and one for uploads, so that neither waits for the other."""
 
     def __init__(self, limits: ReadingLimits) -> None:
-        """Both have the same limits."""
         self.store, self.uploads = ImageReader(limits), ImageReader(limits)
 
     def __enter__(self) -> Readers:

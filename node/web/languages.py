@@ -58,7 +58,6 @@ class Catalogue:
     """The texts of the page in one language; a text without a translation stays English."""
 
     def __init__(self, translations: gettext.NullTranslations) -> None:
-        """Use what gettext has read."""
         self._translations = translations
         self.stored = lru_cache(maxsize=4096)(self._stored)
 

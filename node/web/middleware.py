@@ -61,6 +61,11 @@ _HEADERS = {
 }
 
 
+def whole_number(given: str, digits: int = 7) -> int | None:
+    """A number from a query or a form, of so many digits at most; None where it is none."""
+    return int(given) if given.isascii() and given.isdigit() and len(given) <= digits else None
+
+
 @dataclass(frozen=True)
 class RequestContext:
     """One request with everything that a handler needs to answer it."""
@@ -291,7 +296,6 @@ class SecurityHeaders:
     """Adds the security headers to every response, also to errors, and keeps patient data out of caches."""
 
     def __init__(self, app: ASGIApp, settings: Admin) -> None:
-        """Wrap ``app``."""
         self._app = app
         self._settings = settings
 

@@ -13,6 +13,7 @@ from node.web import charts, formatting
 from node.web.formatting import Formatting
 from node.web.languages import LANGUAGES, Language
 from workers.results.result_kinds import LABELS
+from workers.triage import only_in_shadow
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -57,7 +58,7 @@ def _environment(settings: Settings, language: Language) -> Environment:
         age=written.age,
         area=written.area,
         since=written.since,
-        only_shadow=formatting.only_shadow,
+        only_in_shadow=only_in_shadow,
         progress=formatting.progress,
         stage_shares=charts.stage_shares,
         kind_labels=LABELS,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from db.queries.trends import Intervals, Trends
-from node.web.charts import HEIGHT, WIDTH, nice_top, quantile
+from node.web.charts import HEIGHT, WIDTH, height_of, nice_top, quantile
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -213,7 +213,7 @@ def _axis(highest: float, *, whole: bool = False, unit: str = "") -> Axis:
 
 
 def _place(index: int, count: int, value: float, top: float) -> tuple[float, float]:
-    return round(WIDTH * (index + 0.5) / count, 2), round(HEIGHT * (1 - min(value, top) / top), 2)
+    return round(WIDTH * (index + 0.5) / count, 2), height_of(value, top)
 
 
 def _points(values: Sequence[float | None], top: float) -> list[Mark]:

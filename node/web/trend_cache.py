@@ -23,7 +23,6 @@ class TrendCache:
         zone: tzinfo,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is counted yet."""
         self._database, self._clock, self._zone = database, clock, zone
         self._known = {name: Remembered(partial(self._count, shown), elapsed) for name, shown in RANGES.items()}
 

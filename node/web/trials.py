@@ -88,7 +88,6 @@ class Trials:
     """Analyses files one at a time, and keeps the latest results."""
 
     def __init__(self, tools: TrialTools) -> None:
-        """Nothing is loaded yet."""
         self._tools = tools
         self._lasting = timedelta(minutes=tools.settings.admin.upload_minutes)
         self._predict: Predict | None = None

@@ -107,7 +107,6 @@ class Upkeep:
     trail: AuditTrail = field(init=False)
 
     def __post_init__(self) -> None:
-        """The trail of the database."""
         self.trail = AuditTrail(self.database.engine)
 
     def once(self) -> None:

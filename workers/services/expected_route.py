@@ -6,7 +6,6 @@ an earlier film) is not known here: the image is taken as the only one of a stud
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -23,6 +22,7 @@ from workers.routing import (
     RuleCheck,
     checks,
     excluded_by,
+    kinds_in,
     models_that_run,
     route,
     routed_destinations,
@@ -171,13 +171,9 @@ def expected_kinds(prediction: Prediction, settings: Settings) -> frozenset[str]
 def _deliveries(settings: Settings, image: frozenset[str], study: frozenset[str]) -> tuple[ExpectedDelivery, ...]:
     of_image, of_study = kinds_by_destination(settings.destinations), kinds_of_studies(settings.destinations)
     return tuple(
-        ExpectedDelivery(one, _taken(of_image[one.name], image), _taken(of_study[one.name], study))
+        ExpectedDelivery(one, kinds_in(of_image[one.name], image), kinds_in(of_study[one.name], study))
         for one in settings.destinations
     )
-
-
-def _taken(kinds: Iterable[str], made: frozenset[str]) -> tuple[str, ...]:
-    return tuple(kind for kind in kinds if kind in made)
 
 
 def _facts(

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from db.audit import AuditFilter
 from db.audit_events import EXPORT_TRAIL, READ_TRAIL, AuditEvent
 from node.web.audit_export import FORMATS
-from node.web.middleware import RequestContext
+from node.web.middleware import RequestContext, whole_number
 
 MOST_EXPORTED = 50_000
 _PAGE = 100
@@ -21,8 +21,7 @@ _KEYS = ("from", "to", "actor", "event", "study", "outcome")
 
 def show_audit(context: RequestContext) -> Response:
     """The entries that are asked for, the latest first."""
-    given = context.query("page", "1")
-    page = min(10_000, max(1, int(given))) if given.isascii() and given.isdigit() and len(given) < 7 else 1
+    page = min(10_000, max(1, whole_number(context.query("page"), 6) or 1))
     entries = context.services.audit.entries(_wanted(context), limit=_PAGE + 1, offset=(page - 1) * _PAGE)
     asked = {key: _text(context, key) for key in _KEYS if _text(context, key)}
     context.audit(READ_TRAIL, "audit trail", detail=urlencode({**asked, "page": page}))
@@ -59,7 +58,7 @@ def _wanted(context: RequestContext) -> AuditFilter:
         until=until + timedelta(days=1) if until else None,
         actor=_text(context, "actor"),
         event=event,
-        study_id=int(study) if study.isascii() and study.isdigit() and len(study) < 10 else None,
+        study_id=whole_number(study, 9),
         failed={"failed": True, "success": False}.get(outcome),
     )
 

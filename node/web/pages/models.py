@@ -14,7 +14,7 @@ from node.monitoring.drift import Comparison, DriftReport, ScoreWeek, drift_repo
 from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_of_node
 from node.web.charts import Trend, histogram, scatter, trend
-from node.web.middleware import RequestContext
+from node.web.middleware import RequestContext, whole_number
 from node.web.stored_texts import gettext_noop
 
 WEEKS = 12
@@ -73,8 +73,8 @@ def show_model(context: RequestContext) -> Response:
         comparisons=[(one, scatter(one.pairs)) for one in report.comparisons],
         history=model_history(context.services.engine, name),
         done=context.query("done"),
-        on_hold=_count(context.query("on_hold")),
-        cancelled=_count(context.query("cancelled")),
+        on_hold=whole_number(context.query("on_hold")) or 0,
+        cancelled=whole_number(context.query("cancelled")) or 0,
     )
 
 
@@ -96,10 +96,6 @@ def switch(context: RequestContext) -> Response:
     done = "switched" if switched.changed else "same"
     counts = f"on_hold={switched.on_hold}&cancelled={switched.cancelled}"
     return RedirectResponse(f"/system/models/{name}?done={done}&{counts}", 303)
-
-
-def _count(given: str) -> int:
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 8 else 0
 
 
 def label_series(report: DriftReport, models: tuple[ShownModel, ...]) -> list[dict[str, object]]:

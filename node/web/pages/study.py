@@ -21,7 +21,7 @@ from db.shown_records import InstanceDetail, JobDetail, StudyDetail, WorklistRow
 from db.states import Priority
 from db.user_tables import Role, Verdict
 from node.web.image_process import ImageError
-from node.web.middleware import RequestContext
+from node.web.middleware import RequestContext, whole_number
 from node.web.rendering import colour_of, stored_file
 from node.web.stored_texts import gettext_noop
 from workers.stale_objects import by_hand
@@ -220,10 +220,10 @@ def _viewer_url(context: RequestContext, detail: StudyDetail) -> str:
 
 def _of_study(context: RequestContext, known: list[int]) -> int:
     """The row number in the form, which must be one of this study's."""
-    given = context.field("id")
-    if not (given.isascii() and given.isdigit() and len(given) < 11) or int(given) not in known:
+    given = whole_number(context.field("id"), 10)
+    if given is None or given not in known:
         raise HTTPException(404)
-    return int(given)
+    return given
 
 
 def _back(context: RequestContext, study_id: int, problem: str = "", done: str = "") -> Response:
@@ -299,9 +299,8 @@ def _by_weight(finding: IdentifiedFinding) -> tuple[bool, bool, float]:
 def _further(context: RequestContext) -> tuple[int, ...]:
     """The numbers of the further segments that a picture is to show."""
     given = context.request.query_params.getlist("with")[:_MOST_SEGMENTS]
-    return tuple(int(each) for each in given if each.isascii() and each.isdigit() and len(each) < 6)
+    return tuple(number for each in given if (number := whole_number(each, 5)) is not None)
 
 
 def _colour(context: RequestContext) -> int:
-    given = context.query("colour", "0")
-    return int(given) % 6 if given.isascii() and given.isdigit() and len(given) < 4 else 0
+    return (whole_number(context.query("colour"), 3) or 0) % 6

@@ -36,7 +36,7 @@ from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.recent_warnings import recent_warnings
 from node.web.charts import job_stages, quantile
 from node.web.dependencies import Services
-from node.web.middleware import RequestContext
+from node.web.middleware import RequestContext, whole_number
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
 from node.web.trend_charts import shown_trends
 from workers.analysis_queues import analysis_queues
@@ -93,7 +93,7 @@ def show_system(context: RequestContext) -> Response:
         trend=shown_trends(context),
         stages=_stages(context),
         models=models,
-        retried=_number(context.query("retried")),
+        retried=whole_number(context.query("retried")),
         report=report,
         series=label_series(report, models),
         totals=verdict_totals(report),
@@ -242,10 +242,6 @@ def _configuration(services: Services) -> Configuration:
         return Configuration(text, differences(services.settings, services.reload()), "")
     except (SettingsError, OSError) as error:
         return Configuration(text, (), str(error))
-
-
-def _number(given: str) -> int | None:
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 8 else None
 
 
 def _rejected(context: RequestContext) -> list[tuple[RejectedAssociation, Advice]]:

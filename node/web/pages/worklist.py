@@ -16,7 +16,7 @@ from db.shown_records import WorklistRow
 from db.states import StudyState
 from node.web.authentication import principal_of
 from node.web.formatting import dicom_date
-from node.web.middleware import RequestContext
+from node.web.middleware import RequestContext, whole_number
 
 SIZES = (25, 50, 100, 200)
 """Rows of a page that can be chosen."""
@@ -77,7 +77,7 @@ class View:
 
 def view_of(query: Mapping[str, str]) -> View:
     """Parse the query parameters of an address."""
-    page, rows = _number(query.get("page", "")) or 1, _number(query.get("rows", ""))
+    page, rows = whole_number(query.get("page", ""), 5) or 1, whole_number(query.get("rows", ""), 5)
     return View(
         show=_member(WorklistPart, query.get("show", ""), WorklistPart.UNREPORTED),
         order=_member(Order, query.get("order", ""), Order.DUE),
@@ -108,10 +108,6 @@ def _date(query: Mapping[str, str], name: str) -> str:
     return digits if dicom_date(digits) else ""
 
 
-def _number(given: str) -> int | None:
-    return int(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
-
-
 Member = TypeVar("Member", WorklistPart, Order, StudyState)
 Default = TypeVar("Default", WorklistPart, Order, None)
 
@@ -140,8 +136,8 @@ def show_worklist(context: RequestContext) -> Response:
         unserved=[queue for queue in context.services.unserved.get() if queue.count],
         choices=_choices(context) if template == "worklist.html" else {},
         saved=_saved(context) if template == "worklist.html" else (),
-        changed=_number(context.query("changed")),
-        left=_number(context.query("left")),
+        changed=whole_number(context.query("changed"), 5),
+        left=whole_number(context.query("left"), 5),
         WorklistPart=WorklistPart,
     )
 
