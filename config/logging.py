@@ -39,7 +39,7 @@ _QUOTING = ("pydicom", "highdicom")
 
 
 def escaped(text: str) -> str:
-    """Text of somebody else as one line of printable characters, whatever it holds."""
+    """Untrusted text as one line of printable characters."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
@@ -108,7 +108,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _indented(text: str) -> str:
-    """Lines that nobody takes for lines of the log, whatever an exception quotes."""
+    """Indented lines, so that text that an exception quotes cannot pass for a line of the log."""
     return "\n".join(f"  {escaped(line)}" for line in text.splitlines())
 
 

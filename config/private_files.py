@@ -1,4 +1,4 @@
-"""Files that nobody but the node's user may open, whatever the umask of whoever starts it.
+"""Files that only the node's user may open, whatever the umask.
 
 The umask of a process is the one mechanism: code that makes files and folders asks for all permissions of user and
 group, and the umask takes away what is too much.

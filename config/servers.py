@@ -32,7 +32,7 @@ def with_password(url: SecretStr, password: SecretStr | None) -> str:
 
 
 def _check_tls_of_redis(url: SecretStr | None) -> None:
-    """Refuse a Redis URL with TLS that verifies nobody."""
+    """Reject a Redis URL with TLS and without verification of the certificate."""
     parts = urlsplit(url.get_secret_value()) if url is not None else None
     if parts is None or parts.scheme != "rediss":
         return

@@ -56,7 +56,7 @@ class Unmatched:
 
 
 def record(connection: Connection, assessment: Assessment, instance_id: int, now: datetime) -> int:
-    """Store what a received assessment (the instance ``instance_id``) says of our findings, as feedback.
+    """Store the verdicts of a received assessment (the instance ``instance_id``) on our findings, as feedback.
 
     The same document again changes nothing.
 

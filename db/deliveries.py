@@ -116,7 +116,7 @@ def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now
 
 
 def _would_overtake(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
-    """Say whether an earlier object of the same work waits for its next attempt, or is with another worker."""
+    """Whether an earlier object of the same work waits for its next attempt, or is with another worker."""
     delivery, result = tables.Delivery, tables.Result
     query = (
         select(delivery.state, delivery.worker, delivery.due_at, delivery.lease_until)

@@ -78,7 +78,7 @@ class DestinationLeases:
             )
 
     def record_no_answer(self, destination: str, until: datetime) -> None:
-        """The destination has not answered: nobody calls it before ``until``."""
+        """The destination has not answered: it is not called before ``until``."""
         with self._writer.begin() as connection:
             connection.execute(
                 update(Destination)

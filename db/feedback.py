@@ -35,7 +35,7 @@ class FeedbackRecord:
 
 @dataclass(frozen=True, slots=True)
 class IdentifiedFinding:
-    """A finding with its row number, so that somebody can say something about it."""
+    """A finding with its row number, by which a verdict names it."""
 
     id: int
     job_id: int
@@ -96,7 +96,7 @@ def insert_verdict(
     source: str = "web",
     address: str = "",
 ) -> int:
-    """Append a verdict on the row ``finding``, and its line in the audit trail, in somebody's transaction; its row."""
+    """Append a verdict on the row ``finding``, and its entry in the audit trail; the number of its row."""
     values = {
         "finding_id": finding.id,
         "study_id": finding.study_id,

@@ -1,6 +1,6 @@
 """The state of models: a file defines a model, a person may switch it, and the database remembers who, when and why.
 
-A model that nobody has switched is what the configuration makes of it. A switch counts for the next job. What a model
+A model that was never switched has the state of the configuration. A switch counts for the next job. What a model
 has said before it was taken out of delivery and what has not left yet is held, with words for a person; its
 notifications that have not left are withdrawn.
 """
@@ -97,7 +97,7 @@ def latest_switches(engine: Engine) -> dict[str, Switch]:
 
 
 def current_states(connection: Connection) -> dict[str, ModelState]:
-    """The states that people have given to models; one that nobody has switched is missing."""
+    """The states that people have given to models; one that was never switched is missing."""
     return {name: switch.state for name, switch in _latest(connection).items()}
 
 

@@ -1,4 +1,4 @@
-"""The tables of what a hospital says of orders, reports and patients by HL7 v2, and of what this node tells back.
+"""Tables of HL7 v2: orders, messages and patient updates of the hospital, and the notifications of this node.
 
 ``orders`` may be ahead of their studies: what they say is applied when the first image arrives.
 """

@@ -83,10 +83,10 @@ class OrderKeys:
 
 @dataclass(frozen=True, slots=True)
 class OrderUpdate:
-    """What one message says of one order.
+    """One order in a message.
 
     ``priority`` is None where the message asks for none above routine; ``says_priority`` is true where it asks for one.
-    ``status`` is ordered or cancelled, empty where the message says nothing of it. ``reported``: its report is final.
+    ``status`` is ordered or cancelled, empty where the message does not give it. ``reported``: its report is final.
     """
 
     keys: OrderKeys
@@ -123,7 +123,7 @@ class MessageResult:
 
 
 def receive(connection: Connection, message: HospitalMessage, rules: PatientRules, now: datetime) -> MessageResult:
-    """Apply what a hospital's system says of orders, reports and patients, and remember the message.
+    """Apply a message about orders, reports and patients, and store it.
 
     The same message again does nothing. What is about a study that is not here yet is applied when it arrives.
 

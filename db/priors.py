@@ -118,7 +118,7 @@ def is_usable(connection: Connection, study_instance_uid: str) -> bool:
 
 
 def take_off_worklist(connection: Connection, study_instance_uid: str, now: datetime) -> None:
-    """Call a study reported that is here only because a newer one is compared with it: nobody here is to read it."""
+    """Mark a study as reported that is here only as a prior of a newer one: it is not to be reported here."""
     query = (
         select(Study.id)
         .join(BackfilledStudy, BackfilledStudy.study_instance_uid == Study.study_instance_uid)

@@ -53,7 +53,7 @@ def sign_on(connection: Connection, identity: Identity, now: datetime) -> User:
 
 
 def _free(connection: Connection, identity: Identity) -> Row[tuple[object, ...]] | None:
-    """The user of that name whom an administrator has made for single sign-on, and whom nobody has become yet.
+    """The user of that name that an administrator has made for single sign-on, not yet linked to an account.
 
     Raises:
         AccountError: The name is another user's.

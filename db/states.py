@@ -15,7 +15,7 @@ JOBS_CPU = "jobs.cpu"
 
 
 class InstanceState(StrEnum):
-    """What became of a received instance."""
+    """State of a received instance."""
 
     RECEIVED = "received"
     ELIGIBLE = "eligible"

@@ -98,7 +98,7 @@ def write_events(connection: Connection, events: Iterable[dict[str, Any]]) -> No
 def lock_study(connection: Connection, study_id: int) -> Row[Any]:
     """Read a study's row and keep other writers off it until the transaction ends.
 
-    Whoever locks a study and something of it locks the study first, so that no two wait for each other. (On SQLite
+    A transaction that locks a study and rows of it locks the study first: that prevents deadlocks. (On SQLite
     the whole transaction holds the write lock already.)
 
     Raises:

@@ -48,9 +48,9 @@ def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: i
 def claim(
     connection: Connection, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
 ) -> tuple[Unverified, ...]:
-    """Take a delivery that is to be verified, and others of its destination; nothing where somebody else has it.
+    """Take a delivery that is to be verified, and others of its destination; nothing where another worker has it.
 
-    Whoever takes them has until ``now + lease`` to ask; then they are due again.
+    The worker has until ``now + lease`` to ask; then they are due again.
     """
     delivery = tables.Delivery.__table__
     due = (delivery.c.state == DeliveryState.SENT, delivery.c.verify_due_at <= now)

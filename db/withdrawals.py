@@ -16,7 +16,7 @@ _SENT = (DeliveryState.SENT, DeliveryState.VERIFIED)
 
 
 def withdraw_results(connection: Connection, job_id: int, reason: str, code: str, actor: str, now: datetime) -> None:
-    """Withdraw every delivery of a job's results, with words for whoever must take what has left out of the archive.
+    """Withdraw the deliveries of a job's results; ``reason`` is for the person who must remove what was sent.
 
     ``code`` is the title of the rejection note that takes back what has left (see :mod:`db.stale_objects`).
     """

@@ -113,7 +113,7 @@ def _same_in_any_batch(spec: ModelSpec, alone: list[Outputs], together: Outputs)
 
 
 def _not_constant(spec: ModelSpec, answers: Outputs) -> None:
-    """A network that says the same of everything has lost its weights, or is given what it cannot see."""
+    """A network whose output does not depend on its input has lost its weights, or gets input of another kind."""
     if spec.kind is ModelKind.DETECTOR:
         return  # nothing at all on a drawing is a good answer of a detector
     name = "maps" if spec.kind in (ModelKind.SEGMENTER, ModelKind.LUNGS) else "probabilities"

@@ -1,7 +1,7 @@
-"""Look at somebody's network and write its manifest as far as the file tells: the rest is left for a person.
+"""Writes the manifest of a foreign network as far as its file determines it; a person fills in the rest.
 
 Shapes and the names of outputs are in the file; whether scores are probabilities is seen by asking the network about
-noise. What nobody can see (what the classes are, how images were prepared) is a text that begins with
+noise. What the file does not hold (the meaning of the classes, the preprocessing) is a text that begins with
 :data:`models.manifest.FILL_IN`, which no manifest may hold when it is loaded.
 """
 

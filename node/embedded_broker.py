@@ -60,7 +60,7 @@ def prepare_socket(socket_path: Path, store: Path) -> None:
     folder, could have been made by anybody before us.
 
     Raises:
-        BrokerError: somebody else could put a socket of theirs there.
+        BrokerError: another user could put a socket there.
     """
     folder = socket_path.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

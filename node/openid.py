@@ -43,7 +43,7 @@ _Endpoint = Annotated[str, Field(pattern=SECURE_URL)]
 
 
 class Discovery(BaseModel):
-    """What the provider says of itself (OpenID Connect Discovery 1.0, 3)."""
+    """Metadata of the provider (OpenID Connect Discovery 1.0, 3)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,9 +64,7 @@ class Provider:
     def __init__(
         self, openid: OpenID, elapsed: Callable[[], float], transport: httpx2.BaseTransport | None = None
     ) -> None:
-        """Ask nobody yet. ``elapsed``: seconds of a clock that nobody sets. ``transport``: another way to the provider,
-        for tests.
-        """
+        """No request is sent yet. ``elapsed``: a monotonic clock; ``transport``: that of the tests."""
         self.openid = openid
         self._transport = transport
         self._discovery = Remembered(lambda: self.discover()[0], elapsed)

@@ -21,7 +21,7 @@ class SignOnError(Exception):
 
 
 class RefusedError(SignOnError):
-    """The provider has authenticated somebody who may not use this node; ``name`` is theirs, as far as it is known."""
+    """The provider has authenticated a person who may not use this node; ``name`` is theirs, as far as it is known."""
 
     def __init__(self, message: str, name: str) -> None:
         super().__init__(message)

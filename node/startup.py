@@ -80,7 +80,7 @@ def wait_until_ready(settings: Settings, stop: threading.Event, show: ShowMessag
 
 @dataclass
 class Parts:
-    """The parts of a node on this machine, as somebody who asks them sees them."""
+    """The parts of a node on this machine, as a client sees them."""
 
     settings: Settings
 

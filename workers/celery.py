@@ -179,7 +179,7 @@ def _composer(queue: str) -> Compose:
 
 
 def _faults_of_configuration() -> tuple[type[Exception], ...]:
-    """What another try meets again, until somebody changes the configuration; known to the child alone."""
+    """Errors that last until the configuration is changed; known to the child alone."""
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
     from models.runtime.executor import ModelLoadError
@@ -231,7 +231,7 @@ class _WorkerProcess:
         return self.slot
 
     def start_child(self) -> None:
-        """Set this child up. A child that cannot be set up stops the whole worker, so that somebody notices."""
+        """Set this child up. A child that cannot be set up stops the whole worker, so that it is noticed."""
         try:
             here = worker_id_of(self.queue, self.slot, current_process_index(base=0) or 0)
             compose = self.compose or _composer(self.queue)

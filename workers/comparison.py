@@ -1,7 +1,7 @@
 """Change of a finding since the last prior: new, known, larger or smaller. Pure decisions (docs/priors.md).
 
-Doubt never makes a claim: a size is compared only where side, view and lungs allow it, and nothing is said of a finding
-whose side nobody knows, which the prior was not analysed for, or which is not seen any more.
+In doubt nothing is claimed: a size is compared only where side, view and lungs allow it, and there is no statement on a
+finding whose side is unknown, which the prior was not analysed for, or which is not seen any more.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _largest(findings: Iterable[ComparableFinding]) -> ComparableFinding:
 def _change(
     found: Sequence[ComparableFinding], then: Sequence[ComparableFinding], code: Code
 ) -> tuple[Change | None, Sequence[ComparableFinding]]:
-    """What has become of one finding, present on one image or several, since it was looked for ``then``; and on which
+    """Change of one finding, present on one image or several, since it was looked for ``then``; and on which
     films of the prior it was, or was looked for in vain."""
     now = _largest(found)
     finding = now.finding

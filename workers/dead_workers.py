@@ -1,6 +1,6 @@
 """Releases the claims of dead workers, also where a container comes back under another host name.
 
-A worker that starts at its old place takes over what it left there. One whose place nobody takes again (a container
+A worker that starts at its old place takes over what it left there. One whose place is not taken again (a container
 that was killed and made anew) is found by its lock file, which no process holds. So are the other parts of a node, and
 what a scheduler was sending. Claims of a whole host that is cut off or gone, whose locks the file system may keep for a
 while, end by themselves: their leases are not renewed (:mod:`workers.heartbeat`).

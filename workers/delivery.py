@@ -188,7 +188,7 @@ def in_storing_order(rows: Sequence[Delivery]) -> list[Delivery]:
 
 @dataclass(slots=True)
 class _Notes:
-    """What became of the objects of a group. It is written when the group is through, in one transaction.
+    """Outcomes of the objects of a group. They are written when the group is through, in one transaction.
 
     Where the process is lost before, the objects are sent again, as where it is lost before any other note.
     """
@@ -262,7 +262,7 @@ def _take_receipts(group: Sequence[Delivery], answers: Iterator[Receipt], notes:
 
 
 def _note(delivery: Delivery, receipt: Receipt, attempts: int, notes: _Notes) -> bool:
-    """Note what became of a delivery; False where it is sent again, and all behind it with it."""
+    """Record the outcome of a delivery; False where it is sent again, and all behind it with it."""
     if receipt.verdict is Verdict.SENT:
         notes.sent(delivery, receipt)
     elif _is_final(receipt, attempts, notes.tools.settings):

@@ -59,7 +59,7 @@ def kinds_by_destination(destinations: Iterable[Destination]) -> dict[str, tuple
 
 
 def kinds_of_studies(destinations: Iterable[Destination]) -> dict[str, tuple[str, ...]]:
-    """The same for what a study as a whole leaves: whoever takes summaries takes the report that stands for one."""
+    """The same for results of a whole study: who takes summaries takes the report that stands for one."""
     return {
         name: (*kinds, "sr") if "summary" in kinds and "sr" not in kinds else kinds
         for name, kinds in kinds_by_destination(destinations).items()

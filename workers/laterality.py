@@ -18,14 +18,14 @@ _MIDDLE = 0.05
 
 
 def side_of(finding: Finding, shape: tuple[int, int], orientation: tuple[str, str] | None) -> str:
-    """Say on which side of the patient ``finding`` lies in an image of ``shape`` (rows, columns).
+    """The side of the patient on which ``finding`` lies in an image of ``shape`` (rows, columns).
 
     ``orientation`` is the valid Patient Orientation (:mod:`models.radiograph.orientation`). A side is told only where
     it says which way columns or rows run along the body's left-right axis: without it a place has the side
     :data:`UNKNOWN`, whichever way radiographs are usually hung. Where the lungs were found, the finding is in the lung
     that it covers; else what comes near the middle of the image is on :data:`BOTH` sides. A finding without a place is
     on none (:data:`NO_PLACE`). Where the anatomy contradicts Patient Orientation (a mirrored image, a wrong header, a
-    heart on the right), the side is :data:`UNKNOWN`: somebody has to look.
+    heart on the right), the side is :data:`UNKNOWN`.
     """
     extent = _extent(finding)
     if extent is None:

@@ -22,7 +22,7 @@ States = Mapping[str, ModelState]
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModels:
-    """What analyses one image. ``modes`` says what becomes of each model's findings: active, shadow or off.
+    """What analyses one image. ``modes`` is the mode of each model's findings: active, shadow or off.
 
     ``changes`` tell how that differs from the configuration, one entry a model; they are part of the analysis' name.
     """

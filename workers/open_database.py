@@ -47,7 +47,7 @@ def triage_step(study_id: int, database: Database, rules: Triage, now: datetime)
 
 def triage_again(facts: StudyFacts, database: Database, rules: Triage, now: datetime) -> TriageDecision:
     """What triage decides from ``facts`` that were read just now; nothing is written where it decided the same before
-    and has nobody to tell."""
+    and raises no notification."""
     decision = decide(facts, rules, now)
     tells = decision.notifications and database.rules.notifications.channels
     if replace(decision, notifications=()) == facts.decision and not tells:

@@ -1,4 +1,4 @@
-"""The scheduler: once a second it looks in the database for what nobody is working on.
+"""The scheduler: once a second it looks in the database for work that no process has claimed.
 
 It enqueues again messages that were lost with a broker or a process, tells of jobs that take too long, completes the
 studies that are stable and removes files that have been kept long enough. Of several schedulers on one database one

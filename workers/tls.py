@@ -37,7 +37,7 @@ class TlsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TlsProblem:
-    """Why a handshake failed, the same words for whoever called, and what to do about it."""
+    """Why a handshake failed, in the same words for both directions, and the remedy."""
 
     why: str
     remedy: str

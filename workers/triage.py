@@ -59,7 +59,7 @@ def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
 
 
 def is_backfilled(facts: StudyFacts, rules: Triage) -> bool:
-    """Whether the study was made so long before it came that nobody waits for its findings at this door."""
+    """Whether the study was made so long before it was sent that its findings need no notification."""
     made_on = _day(facts.study_date)
     if not rules.backfill_days or made_on is None:
         return False
@@ -99,7 +99,7 @@ def hospital_floor(facts: StudyFacts) -> Priority:
 def analysis_of(facts: StudyFacts) -> Analysis:
     """What the analysis has come to: one analysed image makes a study analysed, unless another one failed.
 
-    What only models in shadow (or switched off) have analysed is not analysed: nobody may take it for a negative.
+    What only models in shadow (or switched off) have analysed is not analysed: it must not be taken for a negative.
     """
     if facts.jobs_waiting:
         return Analysis.WAITING
@@ -116,9 +116,9 @@ def only_in_shadow(findings: Collection[FindingRecord]) -> bool:
 
 
 def shows_no_chest(facts: StudyFacts) -> bool:
-    """Whether headers say plainly of every image that it is no chest radiograph (a hip, a hand, a scanned page).
+    """Whether the headers of all images show that they are no chest radiographs (a hip, a hand, a scanned page).
 
-    Nobody waits for an analysis of such a study. What only the pixels spoke against may be a chest all the same.
+    Such a study needs no analysis. What only the pixels spoke against may be a chest all the same.
     """
     reasons = facts.not_eligible_reasons
     return not facts.jobs_done and bool(reasons) and all(each.code in NO_CHEST_RADIOGRAPH for each in reasons)

@@ -74,7 +74,7 @@ class Failure:
 class DestinationState:
     """How it stands with a destination; ``counts`` are deliveries by state.
 
-    ``failures`` are calls in a row without an answer; until ``open_until`` nobody calls it (the circuit breaker).
+    ``failures`` are calls in a row without an answer; until ``open_until`` it is not called (the circuit breaker).
     """
 
     name: str
@@ -198,7 +198,7 @@ class Statistics:
     def unreported(self) -> dict[WorklistPart, int]:
         """How many unreported studies each part of the worklist holds; a minute old at most.
 
-        Where nobody tells the node what is reported, that is every study.
+        Where the node does not learn what is reported, that is every study.
         """
         return self._unread.get()
 

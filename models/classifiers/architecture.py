@@ -57,7 +57,7 @@ class ConvNet(Architecture):
 
 
 def _started_anew(plan: Plan) -> None:
-    """Refuse initial weights: nobody publishes any for these networks."""
+    """Refuse initial weights: none are published for these networks."""
     if plan.initial != "random":
         raise ValueError(f"{plan.architecture} has no initial weights '{plan.initial}', only 'random'")
 

@@ -1,4 +1,4 @@
-"""What each anchor should say of a batch: truths with their weights packed in the last axis (see ``losses``)."""
+"""Targets of each anchor in a batch: truths with their weights packed in the last axis (see ``losses``)."""
 
 from __future__ import annotations
 

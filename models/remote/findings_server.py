@@ -41,7 +41,7 @@ _SLACK = 1e-3  # by which arithmetic may put the edge of an outline beside that 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """What a program says of one label."""
+    """The answer of a program for one label."""
 
     probability: float | None
     reason: str = ""
@@ -69,7 +69,7 @@ class FindingsServer:
         self._pin.get_at_start(spec.name)
 
     def ask(self, image: ModelInput) -> tuple[Reply, ...]:
-        """What it says of ``image``, one for each label of the manifest.
+        """Its answers for ``image``, one for each label of the manifest.
 
         Raises:
             ModelUnavailableError: it is away, or another model than the pinned one.
@@ -94,7 +94,7 @@ class FindingsServer:
 def describe(
     endpoint: EndpointSpec, caller: Caller | None = None, server: HttpServer | None = None
 ) -> ModelDescription:
-    """What the program says of itself.
+    """The description that the program gives of itself.
 
     Raises:
         ModelUnavailableError: it cannot be reached.
@@ -105,7 +105,7 @@ def describe(
 
 
 def check_description(spec: ModelSpec, description: ModelDescription) -> None:
-    """Compare what a program says of itself with the manifest.
+    """Compare the description of a program with the manifest.
 
     Raises:
         OtherModelError: it is something else; the message says what.

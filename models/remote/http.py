@@ -174,6 +174,6 @@ def _left(deadline: float) -> float:
 
 
 def _printable(body: bytes) -> str:
-    """What the server says of an error; nothing of a patient was sent to it."""
+    """The server's message about an error; it has got nothing of a patient that it could quote."""
     text = "".join(each if each.isprintable() else " " for each in body[:_LONGEST_ERROR].decode("utf-8", "replace"))
     return f": {text}" if text.strip() else ""

@@ -1,7 +1,7 @@
 """The Open Inference Protocol (KServe v2): a network on Triton, KServe, MLServer or OpenVINO Model Server.
 
-https://github.com/kserve/open-inference-protocol. Here is what HTTP and gRPC share: what a server says of a model, what
-is pinned of it, and the executor. What crosses the network are prepared pixels and the model's name, nothing else.
+https://github.com/kserve/open-inference-protocol. Shared by HTTP and gRPC: the description of a model, what is pinned
+of it, and the executor. Only prepared pixels and the name of the model leave this node.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DATATYPES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """What a server says of an input or output; -1 stands for any size."""
+    """Description of an input or output; -1 stands for any size."""
 
     name: str
     datatype: str
@@ -59,7 +59,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a server says of a model."""
+    """Description of a model by its server."""
 
     name: str
     versions: tuple[str, ...]
@@ -81,7 +81,7 @@ class Transport(Protocol):
     """HTTP or gRPC; each method asks once and raises as :meth:`models.remote.http.HttpServer.request` does."""
 
     def describe(self, seconds: float) -> Description:
-        """What the server says of the model."""
+        """The description that the server gives of the model."""
 
     def infer(self, name: str, tensor: Pixels, seconds: float) -> dict[str, NDArray[Any]]:
         """Its outputs by name for the input ``name``; an answer of another model or version is an OtherModelError."""

@@ -1,4 +1,4 @@
-"""``pleura init``: three questions, a configuration that works, and what ``pleura doctor`` says of it."""
+"""``pleura init``: three questions, a configuration that works, and the result of ``pleura doctor``."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
 
 
 def query_of(settings: Settings, database: Database) -> QueryRetrieve | None:
-    """The Query/Retrieve SCP; None where there is nothing to ask for, or nobody who may."""
+    """The Query/Retrieve SCP; None where there is nothing to ask for, or no peer may ask."""
     results = OwnResults(settings, database)
     if not results.destinations or not any(peer.query for peer in settings.listener.peers):
         return None

@@ -86,8 +86,8 @@ class StorageScp:
     """A listener on one port, or on two with one for TLS. ``answered`` is called after each C-STORE response.
 
     ``tls`` has the files of the port with TLS; ``on_failure`` is called for each C-STORE with a failure status.
-    Without ``reports`` Storage Commitment reports are not accepted, without ``query`` nobody may query; without
-    ``rejected`` nobody counts the associations that are rejected.
+    Without ``reports`` Storage Commitment reports are not accepted, without ``query`` no queries; without
+    ``rejected`` rejected associations are not counted.
     """
 
     def __init__(

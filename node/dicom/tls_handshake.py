@@ -1,5 +1,5 @@
 """The TLS handshake of a caller (PS3.15 B.12), in a thread of its own and under the limits of connections without an
-association: a caller that does not shake hands keeps nobody out.
+association: a caller that does not complete it keeps no other out.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ async def _store(context: RequestContext, parts: Parts, most: int, form: str) ->
 
 
 def _answer(status: HTTPStatus, parts: Parts, form: str) -> Response:
-    """What became of each instance, also where the request was not read to its end."""
+    """The outcome of each instance, also where the request was not read to its end."""
     response = store_response(parts.outcomes)
     content = native_xml(response) if form == XML else json.dumps(response).encode("ascii")
     headers = _RETRY if status is HTTPStatus.SERVICE_UNAVAILABLE else None

@@ -58,7 +58,7 @@ class TooManyPartsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one part. The UIDs are empty where it does not tell them; ``too_long``: it is over the limit."""
+    """Outcome of one part. The UIDs are empty where the part has none; ``too_long``: it is over the limit."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -192,7 +192,7 @@ class _Part:
             self._spooled.write(rest)
 
     def end(self, headers: Mapping[str, str]) -> Outcome:
-        """The file has arrived: store it, and say what became of it."""
+        """The file has arrived: store it, and give its outcome."""
         kind = headers.get("content-type", "application/dicom").partition(";")[0].strip().lower()
         problem = self._problem
         if kind != "application/dicom":

@@ -53,7 +53,7 @@ _KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server says of itself. ``seconds`` since it was started: None where it does not tell."""
+    """Facts that a server reports. ``seconds`` since it was started: None where it does not report them."""
 
     version: str
     seconds: float | None = None

@@ -185,7 +185,7 @@ def check_clock(settings: Settings) -> Iterator[Check]:
 
 
 def check_work(settings: Settings) -> Iterator[Check]:
-    """Jobs are taken by a worker; hints where nobody can log in, and where callers were rejected lately."""
+    """Jobs are taken by a worker; hints where no user can log in, and where callers were rejected lately."""
     with _usable_database(settings) as engine:
         if engine is None:
             return

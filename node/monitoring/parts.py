@@ -1,6 +1,6 @@
 """The parts of a node as the system page shows them: what runs, in which version, since when, and what waits for it.
 
-What a process says of itself is in the lock file that it holds (:mod:`workers.worker_id`), so parts in other containers
+The description of a process is in the lock file that it holds (:mod:`workers.worker_id`), so parts in other containers
 are seen, too, where they share the store.
 """
 

@@ -17,9 +17,9 @@ from node.monitoring.check import Check
 
 
 def check_permissions(settings: Settings) -> Check:
-    """Nobody but the node's user (in a container its group, too) may open a file or a folder of the node.
+    """Only the node's user (in a container its group, too) may open files and folders of the node.
 
-    A key for TLS may be read by its group (``ssl-cert`` on Debian), and by nobody else. What a closed folder holds is
+    A key for TLS may be read by its group (``ssl-cert`` on Debian), and by no other user. What a closed folder holds is
     closed with it, so of the store's folders only the uppermost are looked at.
     """
     store = settings.store.folder.absolute()

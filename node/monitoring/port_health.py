@@ -194,7 +194,7 @@ def _starts(part: str, where: str) -> Check:
 
 
 def _reachable(settings: Settings) -> Check | None:
-    """What is wrong with a listener that others can reach and that admits nobody from outside."""
+    """The problem of a listener that other machines can reach and whose peers are all on this machine."""
     listener = settings.listener
     if listener.peers or _is_loopback(listener.host):
         return None

@@ -1,4 +1,4 @@
-"""Checks of what goes where: mistakes in routing rules, what they did lately, and comparisons that nobody gets."""
+"""Checks of routing: mistakes in rules, what they did lately, and comparisons that no destination takes."""
 
 from __future__ import annotations
 

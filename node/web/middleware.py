@@ -91,7 +91,7 @@ class RequestContext:
 
     @property
     def actions(self) -> Actions:
-        """What whoever asks may do to studies and models."""
+        """The actions on studies and models, by the user of this request."""
         services = self.services
         return Actions(services.settings, services.database, services.task_queue, self.actor, self.now, self.address)
 
@@ -113,7 +113,7 @@ class RequestContext:
 
     @property
     def formatting(self) -> Formatting:
-        """How values are written for whoever asks."""
+        """Formatting of values for the user of this request."""
         return self.services.templates.formatting(page_language(self.request, self.services))
 
     def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
@@ -140,7 +140,7 @@ def page_language(request: Request, services: Services) -> Language:
 
 
 def render(request: Request, services: Services, template: str, status: int, values: Mapping[str, Any]) -> HTMLResponse:
-    """A page in the language and theme of whoever asks; an empty theme is that of the browser."""
+    """A page in the language and theme of the user; an empty theme is that of the browser."""
     user: User | None = getattr(request.state, "user", None)
     who: Principal | None = values["who"]
     navigation = [one for one in request.app.state.navigation if who is not None and who.may(one.role)]

@@ -14,7 +14,7 @@ from node.web.time_charts import RANGES, Range, intervals_of
 
 
 class TrendCache:
-    """Counts a range when somebody looks at it; intervals begin at round times of ``zone``."""
+    """Counts a range when it is requested; intervals begin at round times of ``zone``."""
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ def octet_counted(message: bytes) -> bytes:
 
 
 def send(repository: AuditRepository, messages: Sequence[bytes], tls: Tls) -> None:
-    """Send ``messages``, with the node's certificate of ``tls``; over UDP nobody knows whether they arrive.
+    """Send ``messages``, with the node's certificate of ``tls``; over UDP their arrival is unknown.
 
     Raises:
         NotSentError: no connection, no trust, or the receiver broke it off; any of the messages may have arrived.

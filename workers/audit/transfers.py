@@ -28,7 +28,7 @@ _HELD = (Verdict.SENT, Verdict.DUPLICATE)
 
 @dataclass(slots=True)
 class Sending:
-    """Objects of one study on their way to a destination, and what became of each so far."""
+    """Objects of one study that are sent to a destination, and the outcome of each so far."""
 
     group: Sequence[Delivery]
     destination: Destination
@@ -38,7 +38,7 @@ class Sending:
     why: str = ""
 
     def noting(self, receipts: Iterator[Receipt]) -> Iterator[Receipt]:
-        """The same receipts, each noted; whoever closes this closes the association with it."""
+        """The same receipts, each noted; closing this generator closes the association."""
         try:
             for delivery, receipt in zip(self.group, receipts, strict=False):
                 if receipt.verdict in _HELD:

@@ -1,6 +1,6 @@
 """Which pixels may be exported, and in which form.
 
-Nobody looks for text in the pixels here: what may hold burned-in text is not exported. Pixels are decoded and written
+Pixels are not searched for text: what may hold burned-in text is not exported. Pixels are decoded and written
 anew, without compression, so that nothing travels along in comments of a code stream, behind the last pixel, or in the
 unused bits of each (where overlays used to be).
 """

@@ -1,6 +1,6 @@
 """Pseudonyms: what stands for a patient, a UID and a date, always the same under one key and one project.
 
-All of them are HMAC-SHA256 (RFC 2104) of the original under the site's key, so nobody without the key can make or
+All of them are HMAC-SHA256 (RFC 2104) of the original under the site's key, so without the key nobody can make or
 reverse them, no table of them is kept, and the objects of one export still refer to each other.
 """
 
@@ -38,7 +38,7 @@ class Pseudonyms:
         return f"2.25.{number}"
 
     def subject(self, patient: PatientIdentifier, study_instance_uid: str, rules: PatientRules) -> Subject:
-        """The patient of a study; one whose ID names nobody has a pseudonym for this study alone."""
+        """The patient of a study; one whose ID is a placeholder has a pseudonym for this study alone."""
         nobody = rules.names_nobody(patient.patient_id)
         parts = ("study", study_instance_uid) if nobody else (rules.issuer(patient.issuer), patient.patient_id.strip())
         code = self._code("patient", *parts)

@@ -33,7 +33,7 @@ class Report:
     studies: set[str] = field(default_factory=set)
 
     def add(self, outcome: Outcome) -> None:
-        """Count what became of one object."""
+        """Count the outcome of one object."""
         if outcome.not_exported:
             self.not_exported[outcome.kind, outcome.not_exported] += 1
             return

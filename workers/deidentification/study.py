@@ -48,7 +48,7 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an object, named by its new UID: a file to write at ``path``, or why there is none.
+    """Outcome of the export of an object, named by its new UID: a file to write at ``path``, or why there is none.
 
     ``path`` is relative to the export's folder. No original value is in here.
     """

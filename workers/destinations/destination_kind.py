@@ -28,7 +28,7 @@ class PeerUnreachableError(PeerError):
 
 
 class NoAnswerError(PeerUnreachableError):
-    """The peer was sent the request and has not answered: nobody knows what became of it there."""
+    """The peer was sent the request and has not answered: its outcome there is unknown."""
 
 
 class PeerContact(Enum):

@@ -127,7 +127,7 @@ class _Server:
 
 
 def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
-    """What the answer says of one object (PS3.18 10.5.3 and table I.2-1)."""
+    """The receipt of one object in an answer (PS3.18 10.5.3 and table I.2-1)."""
     if answer.status in (401, 403, 404):
         return Receipt(Verdict.UNREACHABLE, answer.problem)
     if answer.status in FULL:

@@ -72,7 +72,7 @@ _REFERENCE = re.compile(r"(?:^|/)Observation/([A-Za-z0-9.-]{1,64})")
 
 
 class _NotSentError(Exception):
-    """What became of an object without a transaction."""
+    """The object is not sent in a transaction; ``receipt`` is its outcome."""
 
     def __init__(self, verdict: Verdict, note: str) -> None:
         super().__init__(note)
@@ -206,7 +206,7 @@ class _Server:
         return [each for each in found if has_identifier(each, identifier)]
 
     def observations_of(self, reports: Sequence[Resource], uid_root: str) -> list[Resource]:
-        """The Observations of ours that DiagnosticReports refer to: somebody may have added others."""
+        """The Observations of ours that DiagnosticReports refer to: a person may have added others."""
         links = [str(each.get("reference")) for report in reports for each in report.get("result") or ()]
         ids = list(dict.fromkeys(match[1] for link in links if (match := _REFERENCE.search(link))))
         found = []

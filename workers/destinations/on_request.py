@@ -1,4 +1,4 @@
-"""Results that stay here for whoever asks: by C-FIND, C-MOVE and C-GET, or by QIDO-RS and WADO-RS (docs/dicomweb.md).
+"""Results that stay here until a peer asks: by C-FIND, C-MOVE and C-GET, or by QIDO-RS and WADO-RS (docs/dicomweb.md).
 
 A delivery to this destination makes a result visible. So what holds back, withdraws or replaces what is sent to an
 archive does the same to what others may ask for.

@@ -296,7 +296,7 @@ def _statuses(report: StudyReport, links: Links) -> Iterator[Resource]:
 
 
 def _status(status: AnalysisStatus) -> Resource:
-    """Value or reason: an analysis that was not done has no value, so that nobody takes it for a negative."""
+    """Value or reason: an analysis that was not done has no value, so that it is not taken for a negative."""
     values: Resource = {}
     if status.status in (codes.SUCCEEDED, codes.PARTIALLY_SUCCEEDED):
         values["valueCodeableConcept"] = _concept(status.status)

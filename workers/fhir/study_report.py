@@ -157,7 +157,7 @@ def _finding(group: Sequence[Dataset]) -> ReportedFinding | None:
 
 
 def _answer(group: Sequence[Dataset]) -> tuple[Code, Code] | None:
-    """The finding that a group is about, and what it says of it."""
+    """The finding of a group, and its value."""
     for item in group:
         if item.ValueType == "CODE":
             answer = read_code(item.ConceptCodeSequence[0])

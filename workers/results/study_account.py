@@ -63,7 +63,7 @@ class ImageAccount:
 
 
 class ChangeKind(StrEnum):
-    """What has become of a finding since the prior; ``KNOWN`` says nothing of its size."""
+    """Change of a finding since the prior; ``KNOWN`` makes no statement on its size."""
 
     NEW = "new"
     KNOWN = "known"

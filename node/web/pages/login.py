@@ -66,7 +66,7 @@ def log_in(context: RequestContext) -> Response:
 
 
 def log_out(context: RequestContext) -> Response:
-    """Close the session; whoever logged in by OpenID Connect is sent on to log out there."""
+    """Close the session; a user who logged in by OpenID Connect is redirected to log out there."""
     token = context.request.cookies.get(SESSION_COOKIE, "")
     context.services.accounts.close_session(token, context.actor, context.address, context.now)
     elsewhere = _log_out_elsewhere(context)

@@ -189,7 +189,7 @@ def call_destination(context: RequestContext) -> Response:
 
 
 def send_test_object(context: RequestContext) -> Response:
-    """Send the test object of this day to one destination; the system page shows what became of it."""
+    """Send the test object of this day to one destination; the system page shows the outcome."""
     destination = context.services.settings.destination(str(context.request.path_params["name"]))
     if destination is None or not destination.takes_any_object:
         raise HTTPException(404)
