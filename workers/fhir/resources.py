@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from models.contract import Code
 from workers.fhir.study_report import AnalysisStatus, FindingSite, Measured, ReportedFinding, StudyReport
 from workers.results import codes
 from workers.results.header import RESEARCH_USE, text_of
+from workers.results.headline import percent
 from workers.results.identity import derive_uid
 
 Resource: TypeAlias = dict[str, Any]
@@ -148,7 +150,7 @@ def _report_uid(header: Dataset, naming: Naming) -> str:
 def registered(report: StudyReport, links: Links, naming: Naming) -> Resource:
     """The DiagnosticReport as it is registered, before it tells anything."""
     made = _diagnostic_report(report, links, naming)
-    del made["conclusion"]
+    del made["conclusion"], made["text"]
     return {**made, "identifier": made["identifier"][:1], "status": "registered"}
 
 
@@ -275,6 +277,7 @@ def _diagnostic_report(report: StudyReport, links: Links, naming: Naming) -> Res
     revision = {"system": f"urn:oid:{uid}", "value": str(header.get("InstanceNumber") or 1)}
     return {
         "resourceType": "DiagnosticReport",
+        "text": {"status": "generated", "div": _narrative(report)},
         "identifier": [uid_identifier(uid), uid_identifier(str(header.SOPInstanceUID)), revision],
         **({"basedOn": list(links.orders)} if links.orders else {}),
         "status": "preliminary",
@@ -285,6 +288,24 @@ def _diagnostic_report(report: StudyReport, links: Links, naming: Naming) -> Res
         "imagingStudy": [links.study],
         "conclusion": f"{report.sentence} (research use only, not a medical device).",
     }
+
+
+def _narrative(report: StudyReport) -> str:
+    """The report for people, complete: it is what a system shows that knows nothing of our codes."""
+    lines = [f"{each.finding.meaning}: {_in_words(each)}" for each in report.findings]
+    lines += [
+        f"{'Image' if each.image_uid else 'Study'}: {each.status.meaning.lower()}. {each.comment}"
+        for each in report.statuses
+    ]
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    sentence = f"<p>{escape(report.sentence)}.</p>"
+    return f'<div xmlns="http://www.w3.org/1999/xhtml">{sentence}<ul>{items}</ul><p>{escape(RESEARCH_USE)}</p></div>'
+
+
+def _in_words(found: ReportedFinding) -> str:
+    values = [percent(each.value) if each.unit == codes.UNITY else "" for each in found.measured]
+    made_by = f"{found.algorithm} {found.algorithm_version}"
+    return ", ".join(filter(None, [found.answer.meaning.lower(), *values, *map(_words, found.sites), made_by]))
 
 
 def _statuses(report: StudyReport, links: Links) -> Iterator[Resource]:

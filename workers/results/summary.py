@@ -77,7 +77,7 @@ def encode_summary(
 
 
 def sentence_about(account: StudyAccount) -> str:
-    """The first sentence: the findings on all images, or why none was analysed."""
+    """The first sentence: the findings on all images, and how many were not analysed; or why none was."""
     if not any(item.analysed for item in account.images):
         chosen = max(account.images, key=lambda item: (bool(item.reason), item.failed), default=None)
         return not_analysed_sentence(*(("", "") if chosen is None else (chosen.code, chosen.reason)))
@@ -86,7 +86,10 @@ def sentence_about(account: StudyAccount) -> str:
     for finding in named:
         key = finding.words or finding.code.meaning.lower(), finding.place
         probabilities[key] = max(finding.probability, probabilities.get(key, 0.0))
-    found = found_sentence(NamedFinding(*key, probability) for key, probability in probabilities.items())
+    eligible = [item.analysed for item in account.images if item.eligible]
+    missing = eligible.count(False)
+    open_questions = [f"{missing} of {_images(len(eligible))} not analysed"] if missing else []
+    found = found_sentence((NamedFinding(*key, value) for key, value in probabilities.items()), open_questions)
     return found if account.comparison is None else f"{found}. {comparison_sentence(account.comparison)}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from jsonschema import Draft6Validator
@@ -104,6 +105,19 @@ def test_every_resource_is_valid_by_the_schema_of_hl7(report: StudyReport, tmp_p
         assert [error.message for error in Draft6Validator(one_kind).iter_errors(each)] == []
         kinds.add(kind)
     assert kinds == {"Patient", "Device", "DiagnosticReport", "Observation", "Bundle"}
+
+
+def test_a_person_reads_all_of_it(report: StudyReport) -> None:
+    odd = replace(report, sentence=f"{report.sentence} <&>")
+    document = transaction(odd, links(odd), NAMING, stored(odd))["entry"][-1]["resource"]
+    text = "".join(ElementTree.fromstring(document["text"]["div"]).itertext())
+    assert text.startswith(f"{odd.sentence}.")
+    assert text.endswith("Not a medical device. Not for diagnosis.")
+    for finding in report.findings:
+        assert f"{finding.finding.meaning}: {finding.answer.meaning.lower()}, " in text
+    for status in report.statuses:
+        assert f"{status.status.meaning.lower()}. {status.comment}" in text
+    assert "text" not in registered(report, links(report), NAMING), "nothing is said before there is something to say"
 
 
 def test_what_is_there_is_updated_and_what_is_not_told_any_more_is_entered_in_error(report: StudyReport) -> None:

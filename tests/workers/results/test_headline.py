@@ -106,7 +106,7 @@ def test_it_is_the_first_item_of_every_report() -> None:
         first = report.ContentSequence[0]
         assert read_code(first.ConceptNameCodeSequence[0]) == codes.SUMMARY
         assert first.TextValue.startswith("AI: ")
-    assert reports[-1].ContentSequence[0].TextValue == "AI: pneumothorax, 88 %"
+    assert reports[-1].ContentSequence[0].TextValue == "AI: pneumothorax, 88 %; 2 of 3 images not analysed"
 
 
 def test_a_study_is_told_by_its_surest_image() -> None:
@@ -114,9 +114,14 @@ def test_a_study_is_told_by_its_surest_image() -> None:
     images = (
         ImageAccount(IMAGE, True, findings=(found, SummaryFinding(ABNORMAL, 0.9, "abnormal", implied=True))),
         ImageAccount(IMAGE, True, findings=(replace(found, probability=0.82),)),
-        ImageAccount(IMAGE, False, "This is a lateral view."),
+        ImageAccount(IMAGE, False, "This is a lateral view.", eligible=False),
     )
     assert sentence_about(StudyAccount("urgent", "", images)) == "AI: lung opacity right, 82 %"
+
+
+def test_a_study_of_which_something_is_missing_is_no_negative() -> None:
+    images = (ImageAccount(IMAGE, True), ImageAccount(IMAGE, False, "The analysis failed.", failed=True))
+    assert sentence_about(StudyAccount("routine", "", images)) == f"{NOTHING_FOUND}; 1 of 2 images not analysed"
 
 
 @pytest.mark.parametrize(
