@@ -22,7 +22,7 @@ from models.radiograph.body_parts import speaks_of_chest
 from workers.clock import Clock
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.dimse import Dimse
-from workers.query_retrieve import ArchiveStudy, open_archive
+from workers.query_retrieve_scu import ArchiveStudy, open_archive
 from workers.repeat import repeat_until
 from workers.services.backfill import BackfillTools, Wait, backfill_tools, complete_study
 

@@ -2,7 +2,7 @@
 
 A peer's bytes determine the length of a value, the depth of sequences, the number of elements and, deflated, the whole
 size. pydicom has no limit on them: 3 MB can become 3 GB, and 4 MB can take half a minute. So everything from a peer is
-read here, forward and once, under :class:`Limits`. The result are data sets of pydicom, which converts an element when
+read here, forward and once, under :class:`Limits`. The results are data sets of pydicom, which converts an element when
 it is accessed. Elements that nobody asks for are skipped, and a sequence whose items contradict its length is left out:
 a broken icon says nothing about an image.
 """
@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import struct
 import time
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from io import SEEK_CUR, SEEK_END
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from pydicom import Dataset, uid
 from pydicom.charset import convert_encodings, default_encoding
@@ -26,6 +24,16 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
+
+from models.radiograph.bounded_source import (
+    IMAGE_LIMITS,
+    DataSetLimitError,
+    InflatedSource,
+    InvalidDataSetError,
+    Limits,
+    PlainSource,
+    Source,
+)
 
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 """Transfer syntaxes whose whole data set is deflated (PS3.5 A.5; Supplement 119 for JPIP)."""
@@ -41,123 +49,16 @@ _VRS = {str(vr).encode(): str(vr) for vr in VR if len(str(vr)) == 2}
 # Explicit value representations with a length of four bytes (PS3.5 7.1.2); of these the second line holds no items.
 _LONG = frozenset({"SQ", "UN", "UC", "UR", "UT", "SV", "UV", "OB", "OD", "OF", "OL", "OV", "OW"})
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
-_CHUNK = 64 * 1024
 # How many elements are read between two looks at the clock.
 _STEPS = 512
 _PREAMBLE = 128
-
-
-class InvalidDataSetError(ValueError):
-    """The bytes are no data set; the message says where and why, in words that hold no value of it."""
 
 
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, NotImplementedError, OverflowError)
 """What pydicom raises when it converts an element whose bytes contradict its value representation."""
 
 
-class DataSetLimitError(InvalidDataSetError):
-    """The data set is more than is read: larger, deeper, of more elements, or it takes too long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of a data set is read.
-
-    ``inflated_bytes`` bounds a deflated data set, ``depth`` the sequences within sequences, ``elements`` how many
-    elements and items are walked through, ``seconds`` the processor time of this thread. A longer value than
-    ``value_bytes`` is passed over.
-    """
-
-    inflated_bytes: int
-    elements: int
-    depth: int = 32
-    value_bytes: int = 64 * 1024
-    seconds: float = 10.0
-
-
-IMAGE_LIMITS = Limits(inflated_bytes=1 << 29, elements=200_000, depth=64, value_bytes=1 << 32, seconds=30.0)
-"""For a whole image, pixels included: more than the largest one that can be decoded, in grey or in colour."""
-
-
 _META_LIMITS = Limits(inflated_bytes=0, elements=100, depth=1)
-
-
-class _Source(Protocol):
-    """Bytes that are read forward."""
-
-    def read(self, count: int) -> bytes:
-        """The next bytes; fewer only at the end."""
-
-    def skip(self, count: int) -> bool:
-        """Pass bytes over; False where there are not so many."""
-
-
-class _Plain:
-    """Bytes of a file from where it stands."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        at = file.tell()
-        self.left = file.seek(0, SEEK_END) - at
-        file.seek(at)
-
-    def read(self, count: int) -> bytes:
-        """See the protocol; asks for no more than there is, for the memory would be taken first."""
-        if count > self.left:
-            count = self.left
-        self.left -= count
-        return self._file.read(count)
-
-    def skip(self, count: int) -> bool:
-        """See the protocol."""
-        step = min(count, self.left)
-        if step:
-            self._file.seek(step, SEEK_CUR)
-        self.left -= step
-        return step == count
-
-
-class _Inflated:
-    """Bytes of a raw deflate stream (PS3.5 A.5: no zlib header), inflated piece by piece as they are asked for."""
-
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self._file = file
-        self._left = limit
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-
-    def read(self, count: int) -> bytes:
-        """See the protocol."""
-        pieces = []
-        while count:
-            piece = self._next(count)
-            if not piece:
-                break
-            pieces.append(piece)
-            count -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def skip(self, count: int) -> bool:
-        """See the protocol."""
-        while count:
-            piece = self._next(min(count, _CHUNK))
-            if not piece:
-                return False
-            count -= len(piece)
-        return True
-
-    def _next(self, most: int) -> bytes:
-        while not self._inflater.eof:
-            packed = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
-            try:
-                piece = self._inflater.decompress(packed, most)
-            except zlib.error as error:
-                raise InvalidDataSetError("the deflated data set is damaged") from error
-            self._left -= len(piece)
-            if self._left < 0:
-                raise DataSetLimitError("the deflated data set inflates to more than is read")
-            if piece or not packed:
-                return piece
-        return b""
 
 
 @dataclass(slots=True)
@@ -186,12 +87,12 @@ class Reader:
     def __init__(
         self, file: BinaryIO, transfer_syntax: str, limits: Limits, tags: Collection[int] | None = None
     ) -> None:
-        self._source: _Source
+        self._source: Source
         self._bound: int | None = None
         if transfer_syntax in DEFLATED:
-            self._source = _Inflated(file, limits.inflated_bytes)
+            self._source = InflatedSource(file, limits.inflated_bytes)
         else:
-            self._source = _Plain(file)
+            self._source = PlainSource(file)
             self._bound = self._source.left
         self._little = transfer_syntax != uid.ExplicitVRBigEndian
         order = "<" if self._little else ">"

@@ -26,8 +26,9 @@ from pydicom.uid import UID, ExplicitVRBigEndian
 
 from models.contract import NotAnalysed
 from models.radiograph.attributes import sound_attributes
+from models.radiograph.bounded_source import InvalidDataSetError
 from models.radiograph.codestream import CodestreamError, FrameHeader, jpeg_2000_header, jpeg_header
-from models.radiograph.data_set import InvalidDataSetError, read_path
+from models.radiograph.data_set import read_path
 from models.radiograph.transfer_syntaxes import DECODERS, LOSSY, PixelDecoder
 
 Samples = NDArray[Any]

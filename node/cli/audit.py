@@ -15,7 +15,7 @@ from db.audit_events import EXPORT_TRAIL, AuditEvent
 from node.cli.common import console, settings_of
 from node.cli.worklist import actor, open_engine
 from node.web.audit_export import FORMATS
-from workers.audit.verification import verify_and_record
+from workers.audit.trail_verification import verify_and_record
 
 _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 

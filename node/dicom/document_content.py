@@ -12,7 +12,7 @@ from config.settings import Triage
 from db.assessments import Assessment
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible, ReceivedInstance, RejectionNote
-from models.radiograph.data_set import InvalidDataSetError
+from models.radiograph.bounded_source import InvalidDataSetError
 from node.dicom.assessment_sr import assessment_of, may_assess
 from node.dicom.received_documents import read_document
 from node.dicom.rejection_notes import is_key_object, rejection_of

@@ -12,7 +12,7 @@ from functools import partial
 from config.settings import Settings
 from db.database import Database
 from node.dicom.own_results import OwnResults
-from node.dicom.query_retrieve import QueryRetrieve
+from node.dicom.query_retrieve_scp import QueryRetrieve
 from node.dicom.receiver_tools import open_receiver_tools, quieten
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.rejection_alerts import write_rejected

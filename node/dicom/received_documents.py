@@ -12,7 +12,8 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from models.radiograph.data_set import Limits, read_path
+from models.radiograph.bounded_source import Limits
+from models.radiograph.data_set import read_path
 
 LIMITS = Limits(inflated_bytes=16 * 1024 * 1024, elements=100_000, depth=32, value_bytes=64 * 1024, seconds=5.0)
 """A signed report has some hundred elements, the largest assessments and rejection notes some ten thousand."""

@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from db.records import ReceivedInstance
-from models.radiograph.data_set import DEFLATED, InvalidDataSetError, Limits, Reader
+from models.radiograph.bounded_source import InvalidDataSetError, Limits
+from models.radiograph.data_set import DEFLATED, Reader
 
 # No needed attribute comes after View Code Sequence (0054,0220), so pixel data and most other bulk is not read.
 _LAST_TAG = 0x00540220

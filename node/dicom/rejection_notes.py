@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydicom import Dataset, uid
 
 from db.records import RejectionNote
-from models.radiograph.data_set import InvalidDataSetError
+from models.radiograph.bounded_source import InvalidDataSetError
 
 REASONS = {
     "113001": "The hospital has rejected this image for quality reasons.",

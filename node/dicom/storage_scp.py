@@ -33,7 +33,7 @@ from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
 from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
-from node.dicom.query_retrieve import QueryRetrieve
+from node.dicom.query_retrieve_scp import QueryRetrieve
 from node.dicom.receiving import InstanceReceiver
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.spool import (

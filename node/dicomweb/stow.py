@@ -18,7 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from models.radiograph.data_set import InvalidDataSetError, Limits, Reader
+from models.radiograph.bounded_source import InvalidDataSetError, Limits
+from models.radiograph.data_set import Reader
 from node.dicom.instance_store import SpoolFile
 from node.dicom.presentation_contexts import transfer_syntaxes_for
 from node.dicom.receiving import CANNOT_UNDERSTAND

@@ -12,7 +12,8 @@ from pydicom.uid import UID
 
 from config.settings import Eligibility
 from db.records import NotEligible
-from models.radiograph.data_set import InvalidDataSetError, Limits, read_part_10
+from models.radiograph.bounded_source import InvalidDataSetError, Limits
+from models.radiograph.data_set import read_part_10
 from node.dicom.eligibility import check_eligibility
 from node.dicom.received_header import UnreadableDataSetError, check_identity, text
 from workers.not_analysed import header_shows_chest

@@ -25,7 +25,7 @@ from tests.db.examples import NOW, PIPELINE, received
 from tests.ports import free_port
 from tests.rules import NO_RULES
 from workers.prior_search import candidates, prior_search
-from workers.query_retrieve import ArchiveStudy
+from workers.query_retrieve_scu import ArchiveStudy
 
 TODAY = date(2026, 3, 1)
 WANTED = WantedPrior(1, "1.2.3", PatientIdentifier("P1"), ("Doe^Jane", "19600101", "F"), "20260301")

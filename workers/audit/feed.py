@@ -22,7 +22,7 @@ from db.audit import AuditTrail, entries_after, remove_old
 from db.database import Database
 from workers.audit.messages import AuditSource, audit_message
 from workers.audit.syslog import NotSentError, send, syslog_message
-from workers.audit.verification import verify_and_record
+from workers.audit.trail_verification import verify_and_record
 from workers.backoff import backoff
 from workers.clock import Clock, utc_now
 from workers.open_database import database_of

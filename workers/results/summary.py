@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from models.contract import Code, ModelUse
 from workers.results import codes
 from workers.results.amend import Header
-from workers.results.comparison import comparison_groups, comparison_sentence
+from workers.results.comparison_content import comparison_groups, comparison_sentence
 from workers.results.content_items import Group, composite, evaluation, measurement, with_comment
 from workers.results.encoder import Equipment
 from workers.results.finding_text import probability_value

@@ -23,7 +23,7 @@ from db.database import Database
 from workers.clock import Clock
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.dimse import Dimse
-from workers.query_retrieve import Archive, open_archive
+from workers.query_retrieve_scu import Archive, open_archive
 
 log = logging.getLogger(__name__)
 

@@ -17,15 +17,8 @@ from pydicom.data import get_testdata_file
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from models.radiograph.data_set import (
-    IMAGE_LIMITS,
-    DataSetLimitError,
-    InvalidDataSetError,
-    Limits,
-    Reader,
-    read_part_10,
-    read_path,
-)
+from models.radiograph.bounded_source import IMAGE_LIMITS, DataSetLimitError, InvalidDataSetError, Limits
+from models.radiograph.data_set import Reader, read_part_10, read_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 LIMITS = Limits(inflated_bytes=1 << 20, elements=10_000, depth=8)

@@ -23,7 +23,7 @@ from db.engine import connect, migrate
 from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
-from node.dicom.query_retrieve import QueryRetrieve
+from node.dicom.query_retrieve_scp import QueryRetrieve
 from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.storage_commitment import CommitmentReports

@@ -17,7 +17,7 @@ from config.settings import Settings
 from db.database import Database
 from db.queries.own_results import OwnResult
 from node.dicom.own_results import OwnResults
-from node.dicom.query_retrieve import QueryRetrieve
+from node.dicom.query_retrieve_scp import QueryRetrieve
 from tests.node.dicom.listening import Listening, data_set_bytes, dcmtk, listening
 from tests.node.dicomweb.conftest import VIEWERS, with_results
 from tests.orthanc import running_orthanc, wait_until

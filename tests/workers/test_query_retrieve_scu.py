@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from workers.destinations.destination_kind import PeerError
-from workers.query_retrieve import MOST_MATCHES, Archive
+from workers.query_retrieve_scu import MOST_MATCHES, Archive
 
 
 class Endless:

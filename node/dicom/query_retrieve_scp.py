@@ -27,7 +27,8 @@ from db.audit import AuditEntry, write_entry
 from db.audit_events import ASKED, SENT
 from db.database import Database
 from db.queries.own_results import Level, OwnResult, ResultKeys
-from models.radiograph.data_set import InvalidDataSetError, Limits, Reader
+from models.radiograph.bounded_source import InvalidDataSetError, Limits
+from models.radiograph.data_set import Reader
 from node.dicom.own_results import MOST_MATCHES, InvalidKeyError, OwnResults, keys_of
 from workers.association import prepare
 from workers.clock import Clock
