@@ -79,6 +79,7 @@ check: $(VENV)/.dev ## Format, lint, strict types, import arrows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p tests -p benchmarks
 	$(BIN)/lint-imports
 
 audit: $(VENV)/.dev ## Look the locked packages up in the database of vulnerabilities, where it is reached

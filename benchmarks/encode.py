@@ -20,6 +20,7 @@ import time
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -97,7 +98,7 @@ def encoded(work: Analysis) -> int:
     return size
 
 
-def _fields(work: Analysis) -> dict[str, object]:
+def _fields(work: Analysis) -> dict[str, Any]:
     return {name: getattr(work, name) for name in Analysis.__slots__}
 
 

@@ -188,15 +188,6 @@ def measure(rounds: int, images: int, burst: int) -> Measurement:
     return Measurement("end-to-end", command, figures, rounds, (before, os.getloadavg()[0]))
 
 
-def _wait_for(receiver: Receiver, count: int, seconds: float) -> None:
-    """Wait until so many SEG have come; the worklist is not asked meanwhile, for that takes a core's time."""
-    end = time.monotonic() + seconds
-    while len(receiver.arrived) < count:
-        if time.monotonic() > end:
-            raise SystemExit(f"{len(receiver.arrived)} of {count} SEG came back within {seconds:.0f} s")
-        time.sleep(0.02)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)

@@ -125,9 +125,9 @@ def row(name: str, images: list[ModelInput], predictor: Predictor) -> str:
     verdicts = [predictor.predict(image).not_analysed for image in images]
     passed = proportion(sum(verdict is None for verdict in verdicts), len(verdicts))
     why = Counter(verdict.code for verdict in verdicts if verdict is not None)
-    told = ", ".join(f"{code} {count}" for code, count in why.most_common())
+    reasons = ", ".join(f"{code} {count}" for code, count in why.most_common())
     share = f"{passed.value:.3f} ({passed.low:.3f} to {passed.high:.3f})"
-    return f"| {name} | {len(images)} | {share} | {told} |"
+    return f"| {name} | {len(images)} | {share} | {reasons} |"
 
 
 def groups(options: argparse.Namespace) -> Iterator[tuple[str, list[ModelInput]]]:

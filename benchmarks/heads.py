@@ -48,7 +48,7 @@ def features(samples: Sequence[Sample], encoder: str, size: int, equalise: pixel
 
 def scores(given: Array, truths: NDArray[np.bool_], fold_of: Sequence[int]) -> dict[str, Array]:
     """Signed scores of both heads (above 0: present), each image by heads that have not seen its patient."""
-    margins = {"softmax": np.zeros(len(truths)), "machine": np.zeros(len(truths))}
+    margins: dict[str, Array] = {"softmax": np.zeros(len(truths)), "machine": np.zeros(len(truths))}
     folds = np.asarray(fold_of)
     for fold in sorted(set(fold_of)):
         seen, unseen = folds != fold, folds == fold
@@ -85,9 +85,10 @@ def compared(
         values = figure(margins["softmax"], truths), figure(margins["machine"], truths)
         columns = (both[:, 0], both[:, 1], both[:, 1] - both[:, 0])
         found = zip((*values, values[1] - values[0]), columns, strict=True)
-        intervals_of[name] = tuple(
+        softmax, machine, difference = (
             Interval(value, *map(float, np.percentile(drawn, (2.5, 97.5)))) for value, drawn in found
         )
+        intervals_of[name] = (softmax, machine, difference)
     return intervals_of
 
 

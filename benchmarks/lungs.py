@@ -116,8 +116,8 @@ def main() -> None:
     print(f"one image: {1000 * float(np.median(seconds)):.0f} ms")
     if options.out is not None:
         sheet = Image.new("RGB", (ACROSS * TILE, -(-len(tiles) // ACROSS) * TILE))
-        for place, shown in enumerate(tiles):
-            sheet.paste(Image.fromarray(shown), ((place % ACROSS) * TILE, (place // ACROSS) * TILE))
+        for place, picture in enumerate(tiles):
+            sheet.paste(Image.fromarray(picture), ((place % ACROSS) * TILE, (place // ACROSS) * TILE))
         sheet.save(options.out)
 
 

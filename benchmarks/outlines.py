@@ -175,13 +175,13 @@ def report(answers: Sequence[Seen]) -> None:
     called = youden_threshold(np.array([seen.score for seen in answers]), truths)
     ill = [seen for seen, has in zip(answers, truths, strict=True) if has]
     well = [seen for seen in answers if seen.sample.labels[NORMAL] >= 0.5]
-    alarmed = [seen for seen in well if seen.score >= called]
-    print(f"{len(ill)} images with boxes; called present on {len(alarmed)} of {len(well)} normal images\n")
+    flagged = [seen for seen in well if seen.score >= called]
+    print(f"{len(ill)} images with boxes; called present on {len(flagged)} of {len(well)} normal images\n")
     print(HEAD)
     table = {cut: [outline(seen, cut) for seen in ill] for cut in cuts()}
     for cut, outlines in table.items():
         name = f"max({cut.threshold:g}, {cut.relative:g} · maximum)"
-        print(row(name, ill, outlines, [outline(seen, cut) for seen in alarmed]))
+        print(row(name, ill, outlines, [outline(seen, cut) for seen in flagged]))
     of = np.array([seen.fold for seen in ill])
     crossed: list[Values] = list(table[next(iter(table))])
     for fold in sorted(set(of.tolist())) if len(set(of.tolist())) > 1 else ():

@@ -7,6 +7,7 @@ libraries use one thread, so that sums do not depend on the machine and tests be
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 for _library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -25,6 +26,27 @@ hypothesis_settings.register_profile("random", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("same")
 
 
+_MARKERS = ("campaign", "image", "training")
+"""Each of these is a run of its own, for which most files need not be read."""
+
+
+@cache
+def names_marker(file: Path, marker: str) -> bool:
+    """Whether the text of a file of tests names a marker."""
+    return f"mark.{marker}" in file.read_text(encoding="utf-8")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m campaign`` leave out files that do not name it.
+
+    Each worker reads every file; to import TensorFlow and three hundred files for nothing took longer than many a test.
+    """
+    marker = config.getoption("markexpr")
+    if marker not in _MARKERS or not collection_path.match("test_*.py") or names_marker(collection_path, marker):
+        return None
+    return True
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose peer is missing."""
     for marker in item.iter_markers("peer"):
@@ -39,6 +61,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
+        for marker in _MARKERS:
+            if item.get_closest_marker(marker) is not None and not names_marker(item.path, marker):
+                raise pytest.UsageError(f"{item.path}: `-m {marker}` leaves it out: write mark.{marker} in this file")
         if item.get_closest_marker("xdist_group") is None and _shares(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 

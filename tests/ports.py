@@ -27,3 +27,12 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a program takes connections there."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

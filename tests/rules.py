@@ -9,6 +9,6 @@ from db.study_rules import NotificationRules
 NO_RULES = Rules(NotificationRules(), PatientRules())
 
 
-def alarming(notifications: NotificationRules, patients: PatientRules | None = None) -> Rules:
+def rules_that_notify(notifications: NotificationRules, patients: PatientRules | None = None) -> Rules:
     """Rules by which critical findings are told as ``notifications`` says."""
     return Rules(notifications, patients or PatientRules())

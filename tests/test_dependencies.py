@@ -69,7 +69,7 @@ def _imports() -> Iterator[tuple[Path, str, tuple[str, ...]]]:
     for file, tree in _trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                found = [(alias.name, ()) for alias in node.names]
+                found: list[tuple[str, tuple[str, ...]]] = [(alias.name, ()) for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found = [(node.module, tuple(alias.name for alias in node.names))]
             else:
@@ -138,8 +138,9 @@ def _licence(name: str) -> str:
     """What the metadata of a package say of its licence, in short."""
     found = metadata.metadata(name)
     classifiers = [line for line in found.get_all("Classifier", []) if line.startswith("License ::")]
+    given = {field: found[field] for field in ("License-Expression", "License") if field in found}
     return (
-        TOLD_ELSEWHERE.get(name) or found.get("License-Expression") or " ".join(classifiers) or found.get("License", "")
+        TOLD_ELSEWHERE.get(name) or given.get("License-Expression") or " ".join(classifiers) or given.get("License", "")
     )
 
 

@@ -114,14 +114,14 @@ def _columns() -> set[str]:
     return {f"{table.name}.{column.name}" for table in Base.metadata.sorted_tables for column in table.columns}
 
 
-def _command(words: list[str]) -> tuple[click.Command, list[str]]:
+def _command(arguments: list[str]) -> tuple[click.Command, list[str]]:
     """The command that ``words`` name, and the words behind its name."""
     context = click.Context(cli)
     command: click.Command = cli
-    for number, word in enumerate(words):
+    for number, word in enumerate(arguments):
         found = command.get_command(context, word) if isinstance(command, click.Group) else None
         if found is None:
-            return command, words[number:]
+            return command, arguments[number:]
         command = found
     return command, []
 
@@ -131,10 +131,10 @@ def test_commands_that_are_named_exist_with_their_options(page: Path) -> None:
     wrong = []
     for span in _code(page):
         for line in re.findall(r"(?<![\w./@=:-])(?<!-u )pleura +([a-z-][^#|,`]*)", span):
-            words = [word for word in line.split() if word != "…"]
-            while words[:1] == ["--config"]:
-                words = words[2:]
-            command, rest = _command(words)
+            arguments = [word for word in line.split() if word != "…"]
+            while arguments[:1] == ["--config"]:
+                arguments = arguments[2:]
+            command, rest = _command(arguments)
             options = {
                 option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
             }

@@ -41,9 +41,9 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     text = re.sub(r"^```.*$", "", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     test = doctest.DocTestParser().get_doctest(text, {}, PAGE.name, str(PAGE), 0)
     assert len(test.examples) > 10
-    said: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
-    assert "".join(said) == ""
+    output: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=output.append)
+    assert "".join(output) == ""
     assert str(dcmread("report.dcm").PatientID) == str(dcmread("chest.dcm").PatientID)
 
 
@@ -95,13 +95,15 @@ def test_the_same_arguments_give_the_same_bytes_and_others_other_uids(header: Da
     assert {"seg", "sr"} <= set(first)
     renamed = source()
     renamed.PatientName = "Other^Name"
-    turned = replace(prediction, findings=(replace(prediction.findings[0], mask=~prediction.findings[0].mask),))
+    (found,) = prediction.findings
+    assert found.mask is not None
+    turned = replace(prediction, findings=(replace(found, mask=~found.mask),))
     changed = [
         make_objects(header, radiograph, predicted(radiograph, 0.8), created_at=NOW),
         make_objects(header, radiograph, turned, created_at=NOW),
         make_objects(header, radiograph, prediction, created_at=NOW + timedelta(seconds=1)),
         make_objects(renamed, radiograph, prediction, created_at=NOW),
-        make_objects(header, replace(radiograph, pixels=radiograph.pixels / 2), prediction, created_at=NOW),
+        make_objects(header, replace(radiograph, pixels=radiograph.pixels / np.float32(2)), prediction, created_at=NOW),
     ]
     uids = {made[kind].SOPInstanceUID for made in (first, *changed) for kind in ("seg", "sr")}
     assert len(uids) == 12

@@ -111,14 +111,15 @@ class Bench:
         command = ["storescu", "-aet", calling, "-aec", called, *peer, str(image)]
         return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
 
-    def pleura(self, *words: str) -> None:
+    def pleura(self, *arguments: str) -> None:
         """Run a command of the node."""
-        command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(self.node.config), *words]
+        command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(self.node.config), *arguments]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def stop_database(self) -> None:
-        self.database.send_signal(signal.SIGINT)
-        self.database.wait(60)
+        if self.database.poll() is None:
+            self.database.send_signal(signal.SIGINT)
+            self.database.wait(60)
 
     def start_database(self) -> None:
         self.database = postgres.start_again(self.cluster, "-c", "fsync=off")
@@ -182,7 +183,7 @@ def bench(tmp_path: Path, shots: Path) -> Iterator[Bench]:
         port = free_port()
         node = _configure(tmp_path, port, url, shutil.disk_usage(tmp_path).free - SPARE)
         made = Bench(tmp_path, node, port, cluster, database)
-        stack.callback(lambda: made.database.poll() is None and made.stop_database())
+        stack.callback(made.stop_database)
         engine = create_engine(url)
         migrate(engine)
         Accounts(engine, CHEAP).add_user("anna", PASSWORD, Role.ADMIN, datetime.now(UTC), actor="test")

@@ -117,7 +117,7 @@ def until_kills(random: Random, names: Sequence[str], kills: int) -> list[str]:
     """
     weighted = [name for name in names for _ in range(3 if _is_kill(name) else 1)]
     drawn = sequence(random, weighted, kills * len(weighted))
-    counted = list(accumulate(map(_is_kill, drawn)))
+    counted = list(accumulate(int(_is_kill(name)) for name in drawn))
     return drawn[: counted.index(kills) + 1]
 
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -39,7 +38,7 @@ from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from tests.orthanc import wait_until
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 MOODS = ("reject", "refuse", "warn", "abort", "mute", "hang")
 AE_TITLE = "PACS"
@@ -115,8 +114,8 @@ def _be_silent(folder: Path, mood: str) -> None:
 def _keep(folder: Path, event: evt.Event) -> None:
     encoded = event.request.DataSet.getvalue()
     data_set: Dataset = event.dataset
-    words = (data_set.SOPInstanceUID, data_set.PatientID, data_set.SOPClassUID, hashlib.sha256(encoded).hexdigest())
-    line = " ".join(map(str, words)) + f" {time.time():.3f}\n"
+    fields = (data_set.SOPInstanceUID, data_set.PatientID, data_set.SOPClassUID, hashlib.sha256(encoded).hexdigest())
+    line = " ".join(map(str, fields)) + f" {time.time():.3f}\n"
     descriptor = os.open(folder / "received", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, line.encode())
     os.close(descriptor)
@@ -171,7 +170,7 @@ class Destination:
         with (self.folder / "log").open("ab") as log:
             command = [sys.executable, "-P", "-m", "tests.campaigns.destination", self.host, str(self.port)]
             self.process = subprocess.Popen([*command, str(self.folder)], stdout=log, stderr=log)
-        wait_until(self._listens, "the destination", pause=0.1)
+        wait_until(lambda: listens(self.port, self.host), "the destination", pause=0.1)
 
     def kill(self) -> None:
         """Kill -9."""
@@ -182,10 +181,6 @@ class Destination:
     def held(self) -> Held:
         """What it holds now."""
         return read_held(self.folder)
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((self.host, self.port)) == 0
 
 
 if __name__ == "__main__":

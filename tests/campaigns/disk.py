@@ -95,5 +95,5 @@ def _append(descriptor: int) -> int:
         return 0
 
 
-def _command(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
+def _command(*arguments: str) -> None:
+    subprocess.run(arguments, check=True, capture_output=True)

@@ -51,10 +51,10 @@ _NOBODY = "02:00:00:00:00:fe"  # a link-layer address that no machine has: what 
 _SERVERS = {"database": 10, "redis": 11, "destination": 12, "mail": 13}
 
 
-def _ip(*words: object) -> None:
-    done = subprocess.run(["ip", *map(str, words)], capture_output=True, text=True, check=False)
+def _ip(*arguments: object) -> None:
+    done = subprocess.run(["ip", *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SkippedError(f"ip {' '.join(map(str, words))}: {done.stderr.strip()}")
+        raise SkippedError(f"ip {' '.join(map(str, arguments))}: {done.stderr.strip()}")
 
 
 class Network:
@@ -124,9 +124,9 @@ class Network:
             _ip("-n", space, "link", "set", device, "up")
 
     @staticmethod
-    def _remove(*words: str) -> None:
+    def _remove(*arguments: str) -> None:
         with suppress(SkippedError):
-            _ip(*words)
+            _ip(*arguments)
 
 
 @dataclass

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.campaigns.command import Say, parser_of, run_campaign
@@ -177,16 +178,20 @@ def burst(
     return [*routine, *idle_images, *loaded_images]
 
 
+def _arrived(whole: WholeNode, patient: str) -> bool:
+    return patient in whole.destination.held().times
+
+
 def _measure(whole: WholeNode, images: list[Image], *, wait: bool) -> list[float]:
     """Seconds from 0x0000 to the first object at the destination, one image after the other."""
-    sent_at = {}
+    sent_at: dict[str, float] = {}
     for each in images:
         sender = Modalities([whole.node.port], iter([each]), senders=1)
         sender.start()
         sender.finish(60)
         sent_at |= sender.accepted_at
         if wait:
-            wait_until(lambda each=each: each.patient in whole.destination.held().times, "a result", 60, 0.05)
+            wait_until(partial(_arrived, whole, each.patient), "a result", 60, 0.05)
         time.sleep(0.5)
     wait_until(lambda: sent_at.keys() <= whole.destination.held().times.keys(), "every STAT result", 300, 0.2)
     times = whole.destination.held().times

@@ -55,8 +55,8 @@ class Outcome:
 
 def _in_short(fault: str) -> str:
     """A fault as a cell of a table can say it: one line, of a traceback its end."""
-    words = " ".join(fault.split()).replace("|", "/")
-    return words if len(words) <= _LONGEST else f"{words[: _LONGEST // 2]} … {words[-_LONGEST // 2 :]}"
+    sentence = " ".join(fault.split()).replace("|", "/")
+    return sentence if len(sentence) <= _LONGEST else f"{sentence[: _LONGEST // 2]} … {sentence[-_LONGEST // 2 :]}"
 
 
 HEAD = """| campaign | date | seed | took | done and counted | faults |

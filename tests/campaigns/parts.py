@@ -33,7 +33,10 @@ _DAYS = "select count(distinct substr(cast(created_at as text), 1, 10)) from job
 class Database(Protocol):
     """The truth, and three ways in which it does not answer."""
 
-    url: str | None
+    @property
+    def url(self) -> str | None:
+        """Its address; None for the node's own."""
+        ...
 
     def counts(self) -> Counter[str]:
         """Jobs, deliveries and studies by state (``job done``, ``study open``), and instances."""
@@ -59,7 +62,7 @@ class Database(Protocol):
         """Kill -9, and come back after so long."""
         ...
 
-    def bytes(self) -> int:
+    def byte_count(self) -> int:
         """What it takes on the disk."""
         ...
 
@@ -113,7 +116,7 @@ class Sqlite:
     hang = lock
     gone = lock
 
-    def bytes(self) -> int:
+    def byte_count(self) -> int:
         return sum(path.stat().st_size for path in self._path.parent.glob("pleura.sqlite*"))
 
     def processes(self) -> list[int]:
@@ -186,7 +189,7 @@ class Postgresql:
     def start(self) -> None:
         self.process = postgres.start_again(self._folder, *self._options)
 
-    def bytes(self) -> int:
+    def byte_count(self) -> int:
         with self._engine.connect() as connection:
             return int(connection.execute(text("select pg_database_size(current_database())")).scalar_one())
 
@@ -199,7 +202,10 @@ class Postgresql:
 class Broker(Protocol):
     """What wakes the workers."""
 
-    url: str | None
+    @property
+    def url(self) -> str | None:
+        """Its address; None for the node's own."""
+        ...
 
     def freeze(self, seconds: float) -> None:
         """Stop the process for so long (SIGSTOP)."""
@@ -213,7 +219,7 @@ class Broker(Protocol):
         """Kill -9; it is started again."""
         ...
 
-    def bytes(self) -> int:
+    def byte_count(self) -> int:
         """Memory of its data."""
         ...
 
@@ -242,7 +248,7 @@ class Embedded:
     def kill(self) -> None:
         self._node.kill_part("broker")
 
-    def bytes(self) -> int:
+    def byte_count(self) -> int:
         return int(self._redis.info("memory")["used_memory"])
 
     def stop(self) -> None:
@@ -270,7 +276,7 @@ class RedisServer:
         self.process.wait(30)
         self.process = self._start()
 
-    def bytes(self) -> int:
+    def byte_count(self) -> int:
         return int(self._redis.info("memory")["used_memory"])
 
     def stop(self) -> None:

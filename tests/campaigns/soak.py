@@ -117,9 +117,9 @@ def second_parts(whole: WholeNode) -> Iterator[tuple[int, dict[str, int]]]:
     command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(whole.node.config)]
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with whole.node.log_file.open("ab") as log:
-        for name, (words, environment) in parts.items():
+        for name, (arguments, environment) in parts.items():
             processes[name] = subprocess.Popen(
-                [*command, *words], env=os.environ | environment, stdout=log, stderr=log, cwd=whole.store.parent
+                [*command, *arguments], env=os.environ | environment, stdout=log, stderr=log, cwd=whole.store.parent
             )
     try:
         ready = f"listens on 127.0.0.1:{port}".encode()
@@ -171,8 +171,8 @@ def _sample(whole: WholeNode, extra: dict[str, int], studies: int) -> Sample:
         {name: sum(handles_of(each) for each in processes) for name, processes in parts.items()},
         {name: sum(status_of(each, "Threads") for each in processes) for name, processes in parts.items()},
         {name: len(processes) for name, processes in parts.items()},
-        whole.broker.bytes(),
-        whole.database.bytes(),
+        whole.broker.byte_count(),
+        whole.database.byte_count(),
     )
 
 

@@ -94,7 +94,8 @@ def _run(heading: str, whole: WholeNode, folder: Path, database: str) -> None:
         "/var/backups/pleura": str(folder / "backup"),
         "/etc/pleura": str(folder / "etc" / "pleura"),
     }
-    for line in commands(heading, database):
+    for given in commands(heading, database):
+        line = given
         for path, ours in paths.items():
             line = line.replace(path, ours)
         line = re.sub(r"--owner=\w+", "", line)

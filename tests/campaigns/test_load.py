@@ -47,7 +47,7 @@ def test_studies_are_sent_in_rounds_of_which_one_ends_with_the_warm_up() -> None
 
 @pytest.mark.campaign
 def test_short_load(folder: Path) -> None:
-    """Times are told and not judged here: other tests run beside it."""
+    """Times are reported and not checked here: other tests run beside it."""
     outcome = load.run(folder, SEED, 40, 60, 4, "sqlite", lambda text: None, check_times=False)
     assert outcome.faults == [], outcome.text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,16 +16,16 @@ from config.settings import Settings, SettingsError, load
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, kinds=("sr",))
 
 
-def rule(name: str = "r", **values: object) -> RoutingRule:
+def rule(name: str = "r", **values: Any) -> RoutingRule:
     return RoutingRule.model_validate({"name": name, **values})
 
 
-def settings(*rules: RoutingRule, **changes: object) -> Settings:
+def settings(*rules: RoutingRule, **changes: Any) -> Settings:
     return Settings.model_validate({"destinations": (PACS,), "routing": rules, **changes})
 
 
 @pytest.mark.parametrize(
-    ("rules", "words"),
+    ("rules", "message"),
     [
         ([rule(destinations=["vna"])], "routing `r`: there is no destination 'vna'"),
         ([rule(models=["my-unet"])], "'my-unet' is neither in models.active nor in models.shadow"),
@@ -39,8 +40,8 @@ def settings(*rules: RoutingRule, **changes: object) -> Settings:
         ),
     ],
 )
-def test_a_rule_that_cannot_be_followed_stops_the_start(rules: list[RoutingRule], words: str) -> None:
-    with pytest.raises(ValidationError, match=words.replace("(", r"\(")):
+def test_a_rule_that_cannot_be_followed_stops_the_start(rules: list[RoutingRule], message: str) -> None:
+    with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
         settings(*rules)
 
 
@@ -52,7 +53,7 @@ def test_a_model_that_runs_after_another_needs_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         ({"minimum_age_years": 40, "below_age_years": 40}, "no age is at least 40 and below 40"),
         ({"analyse": False}, "needs a reason"),
@@ -64,8 +65,8 @@ def test_a_model_that_runs_after_another_needs_it() -> None:
         ({"stations": ["X"]}, "Extra inputs"),
     ],
 )
-def test_a_rule_that_says_nothing_sensible_is_refused(values: dict[str, object], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_a_rule_that_says_nothing_sensible_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         rule(**values)
 
 
@@ -83,13 +84,13 @@ def test_a_rule_that_says_nothing_sensible_is_refused(values: dict[str, object],
     ],
 )
 def test_a_rule_is_shadowed_only_where_the_earlier_one_surely_matches(
-    first: dict[str, object], second: dict[str, object], covers: bool
+    first: dict[str, Any], second: dict[str, Any], covers: bool
 ) -> None:
     assert rule(**first).covers(rule(**second)) is covers
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         ({"called_ae_titles": ["OTHER"]}, "this node is called PLEURA"),
         ({"calling_ae_titles": ["OTHER"]}, "listener.peers admits none"),
@@ -101,11 +102,11 @@ def test_a_rule_is_shadowed_only_where_the_earlier_one_surely_matches(
         ({"modalities": ["cr"], "calling_ae_titles": ["DX1"], "sexes": ["F"]}, ""),
     ],
 )
-def test_what_may_be_a_mistake_is_told(values: dict[str, object], words: str) -> None:
+def test_what_may_be_a_mistake_is_told(values: dict[str, Any], message: str) -> None:
     listener = Listener(peers=(Peer(ae_title="DX1"),))
     (found,) = list(routing_warnings([rule(**values)], listener, [PACS], ["CR", "DX"], 18)) or [""]
-    assert words in found
-    assert bool(words) == bool(found)
+    assert message in found
+    assert bool(message) == bool(found)
 
 
 def test_a_mistake_in_a_file_is_told_by_the_rule_s_name(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_systemd_credential_is_read(tmp_path: Path, password_file: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("[database]\npassword = 'x'\n", "database.url, which is not set"),
         ("[broker]\nurl = 'redis://:a@b/0'\npassword = 'x'\n", "both give a password"),
@@ -81,8 +81,8 @@ def test_a_systemd_credential_is_read(tmp_path: Path, password_file: Path, monke
         ("[admin]\nmetrics_token = { file = '/dev/null' }\n", "is empty"),
     ],
 )
-def test_a_secret_that_cannot_be_had_is_one_clear_error(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
+def test_a_secret_that_cannot_be_had_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         _written(tmp_path, text)
 
 

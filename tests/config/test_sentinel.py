@@ -31,12 +31,12 @@ def test_tls_is_verified_and_for_both() -> None:
 def test_passwords_have_any_characters() -> None:
     url = f"{TWO}/1?master_name=m"
     broker = {"url": url, "password": "a@b/c;d?e", "sentinel_password": "&x=y"}
-    named = read_sentinel_url(Settings(broker=broker).broker_url)  # type: ignore[arg-type]
+    named = read_sentinel_url(Settings(broker=broker).broker_url)
     assert (named.password, named.sentinel_password, named.database) == ("a@b/c;d?e", "&x=y", 1)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         (f"{TWO}/0", "master_name= is missing"),
         (f"{TWO}/zero?master_name=m", "number of a database"),
@@ -45,10 +45,10 @@ def test_passwords_have_any_characters() -> None:
         (f"{TWO}/0?master_name=m&ssl_cert_reqs=none", "anybody in between"),
     ],
 )
-def test_a_url_that_is_wrong_is_refused_in_a_sentence(url: str, said: str, tmp_path: Path) -> None:
+def test_a_url_that_is_wrong_is_refused_in_a_sentence(url: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "pleura.toml"
     path.write_text(f'[broker]\nurl = "{url}"\n')
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         load(path)
 
 

@@ -48,7 +48,7 @@ PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("[listener]\nprot = 104\n", "listener.prot"),
         ("[listener]\nport = 70000\n", "listener.port"),
@@ -83,8 +83,8 @@ PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
         ("[broker]\nurl = 'rediss://h/0?ssl_cert_reqs=none'\n", "ssl_cert_reqs must be required"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(SettingsError, match=words):
+def test_a_mistake_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         load(_write(tmp_path, text))
 
 
@@ -101,7 +101,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
 )
 def test_a_broker_with_tls_is_always_verified(url: str, used: str) -> None:
     """Celery's client uses TLS where the URL names a certificate option, and none otherwise."""
-    assert Settings(broker={"url": url}).broker_url == used  # type: ignore[arg-type]
+    assert Settings(broker={"url": url}).broker_url == used
 
 
 def test_a_fingerprint_may_be_written_as_openssl_prints_it() -> None:
@@ -182,7 +182,7 @@ def test_a_misspelt_variable_is_not_taken_for_one_of_kubernetes(monkeypatch: pyt
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        load().listener.port = 1
+        load().listener.port = 1  # type: ignore[misc]
 
 
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:

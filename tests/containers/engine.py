@@ -41,10 +41,10 @@ class Engine:
 
     environment: dict[str, str] = field(repr=False)
 
-    def run(self, *words: str | Path, folder: Path | None = None, check: bool = True, seconds: float = 900) -> str:
+    def run(self, *arguments: str | Path, folder: Path | None = None, check: bool = True, seconds: float = 900) -> str:
         """Run a client and return what it printed; an error tells all of it."""
         done = subprocess.run(
-            [str(word) for word in words],
+            [str(word) for word in arguments],
             cwd=folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -54,12 +54,14 @@ class Engine:
             timeout=seconds,
         )
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(map(str, words))} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+            raise AssertionError(
+                f"{' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+            )
         return done.stdout
 
-    def docker(self, *words: str | Path, check: bool = True) -> str:
+    def docker(self, *arguments: str | Path, check: bool = True) -> str:
         """Run ``docker``; what it printed, without the line break at its end."""
-        return self.run(DOCKER, *words, check=check).strip()
+        return self.run(DOCKER, *arguments, check=check).strip()
 
     def has(self, image: str) -> bool:
         """Whether the engine holds an image of that name."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_a_study_sent_into_the_pacs_comes_back_with_its_overlay(
                     raise AssertionError(f"{name} ended: {(tmp_path / f'{name}.log').read_text()[-3000:]}")
 
         for service in ALWAYS:
-            wait_until(lambda name=service: _checked(name, environment), f"{service}'s health", 120, 1, alive)
+            wait_until(partial(_checked, service, environment), f"{service}'s health", 120, 1, alive)
         image = frontal()
         pacs.upload(as_bytes(image))
         wait_until(

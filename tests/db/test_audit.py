@@ -83,14 +83,14 @@ CHANGES: tuple[tuple[Any, int, str], ...] = (
 
 def test_a_change_shows_at_its_entry(engine: Engine) -> None:
     trail = _fill(engine, 6)
-    for change, at, said in CHANGES:
+    for change, at, message in CHANGES:
         with engine.connect() as connection:
             _leave_triggers_out(connection)
             connection.execute(change)
             found = audit_chain.verify(connection)
             connection.rollback()
         assert found.broken_at == at
-        assert said in found.problem
+        assert message in found.problem
     assert trail.verify().problem == ""
 
 

@@ -13,7 +13,7 @@ FAILED = 'connection failed: connection to server at "10.0.0.5", port 5432 faile
 
 
 @pytest.mark.parametrize(
-    ("said", "passing"),
+    ("message", "passing"),
     [
         ("the database system is starting up", True),
         ("the database system is shutting down", True),
@@ -27,8 +27,8 @@ FAILED = 'connection failed: connection to server at "10.0.0.5", port 5432 faile
         ('role "pleura" does not exist', False),
     ],
 )
-def test_a_server_that_recovers_is_waited_for_and_a_wrong_password_is_not(said: str, passing: bool) -> None:
-    found = connection_problem(OperationalError("", {}, Exception(FAILED + said)), URL)
+def test_a_server_that_recovers_is_waited_for_and_a_wrong_password_is_not(message: str, passing: bool) -> None:
+    found = connection_problem(OperationalError("", {}, Exception(FAILED + message)), URL)
     assert found.passing is passing
     assert "secret" not in str(found)
 

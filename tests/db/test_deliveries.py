@@ -120,7 +120,7 @@ def test_a_delivery_on_hold_for_its_own_reason_is_not_released_with_the_study(da
     assert database.read(deliveries.to_enqueue, NOW, HOUR) == (seg, sr)
 
 
-def test_a_retry_in_a_on_hold_study_is_on_hold_with_it(database: Database) -> None:
+def test_a_retry_in_a_study_on_hold_is_on_hold_with_it(database: Database) -> None:
     _, (seg, _) = finished(database)
     study_id = study_of(database)
     sending(database, seg)

@@ -31,7 +31,7 @@ def opened(engine: Engine, *own: str, placeholders: tuple[str, ...] = ("unknown"
     return Database(engine, Rules(NotificationRules(), PatientRules(own, placeholders)))
 
 
-def said(*patients: PatientUpdate, orders: tuple[OrderUpdate, ...] = ()) -> HospitalMessage:
+def message(*patients: PatientUpdate, orders: tuple[OrderUpdate, ...] = ()) -> HospitalMessage:
     number = next(NUMBERS)
     return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ADT^A08", orders, patients)
 
@@ -61,7 +61,7 @@ def test_an_id_without_issuer_is_of_the_nodes_own_issuer_and_no_other(
 ) -> None:
     database = opened(engine, *own)
     record(database, patient_id="555", issuer_of_patient_id=issuer)
-    result = receive_message(database, said(RENAMED), NOW)
+    result = receive_message(database, message(RENAMED), NOW)
     assert (name_of(database) == "Roe^Jane") is renamed
     assert bool(result.study_ids) is renamed
 
@@ -69,10 +69,10 @@ def test_an_id_without_issuer_is_of_the_nodes_own_issuer_and_no_other(
 def test_a_message_says_when_only_the_setting_could_tell_whose_study_it_is(engine: Engine) -> None:
     database = opened(engine)
     record(database, patient_id="555")
-    assert receive_message(database, said(RENAMED), NOW).issuer_unknown
-    assert not receive_message(database, said(PatientUpdate((PatientIdentifier("9", "B"),))), NOW).issuer_unknown
+    assert receive_message(database, message(RENAMED), NOW).issuer_unknown
+    assert not receive_message(database, message(PatientUpdate((PatientIdentifier("9", "B"),))), NOW).issuer_unknown
     known = opened(engine, "A")
-    assert not receive_message(known, said(PatientUpdate(TWO_NAMES, name="Poe^Jane")), NOW).issuer_unknown
+    assert not receive_message(known, message(PatientUpdate(TWO_NAMES, name="Poe^Jane")), NOW).issuer_unknown
 
 
 def merged(*prior: PatientIdentifier) -> PatientUpdate:
@@ -85,7 +85,7 @@ def test_a_merge_moves_a_study_without_issuer_only_under_its_own(
 ) -> None:
     database = opened(engine, *own)
     record(database, patient_id="99")
-    receive_message(database, said(merged(PatientIdentifier("99", "B"), PatientIdentifier("99", "C"))), NOW)
+    receive_message(database, message(merged(PatientIdentifier("99", "B"), PatientIdentifier("99", "C"))), NOW)
     detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.row.patient_id, detail.issuer_of_patient_id) == (now, "")
     record(database, study=2, patient_id="99")
@@ -97,7 +97,7 @@ def test_a_merge_moves_a_study_without_issuer_only_under_its_own(
 def test_a_merge_across_issuers_writes_the_new_one(engine: Engine) -> None:
     database = opened(engine, "A")
     record(database, patient_id="99")
-    receive_message(database, said(merged(PatientIdentifier("99"))), NOW)
+    receive_message(database, message(merged(PatientIdentifier("99"))), NOW)
     detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.row.patient_id, detail.issuer_of_patient_id) == ("123", "B")
 
@@ -105,7 +105,7 @@ def test_a_merge_across_issuers_writes_the_new_one(engine: Engine) -> None:
 def test_the_survivor_of_a_merge_is_the_one_of_the_same_issuer_under_any_of_its_names(engine: Engine) -> None:
     database = opened(engine, "C", "1.2.3")
     record(database, patient_id="99")
-    receive_message(database, said(merged(PatientIdentifier("99", "1.2.3"))), NOW)
+    receive_message(database, message(merged(PatientIdentifier("99", "1.2.3"))), NOW)
     assert database.read(study_details.study_detail, study_of(database)).row.patient_id == "555"
 
 
@@ -117,11 +117,11 @@ def test_an_order_of_another_issuer_does_not_touch_a_study(engine: Engine) -> No
     database = opened(engine)
     record(database, patient_id="555")
     with pytest.raises(OtherPatientError, match="patient_id_issuers"):
-        receive_message(database, said(orders=(ordered(reported=True),)), NOW)
+        receive_message(database, message(orders=(ordered(reported=True),)), NOW)
     with pytest.raises(OtherPatientError, match="another patient"):
-        receive_message(opened(engine, "A"), said(orders=(ordered(reported=True),)), NOW)
+        receive_message(opened(engine, "A"), message(orders=(ordered(reported=True),)), NOW)
     assert not study_facts(database, study_of(database)).reported
-    assert receive_message(opened(engine, "C"), said(orders=(ordered(),)), NOW).study_ids
+    assert receive_message(opened(engine, "C"), message(orders=(ordered(),)), NOW).study_ids
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_an_order_that_is_ahead_is_remembered_under_each_of_its_identifiers(
     engine: Engine, own: tuple[str, ...], image: PatientIdentifier, urgent: bool
 ) -> None:
     database = opened(engine, *own)
-    receive_message(database, said(orders=(ordered(),)), NOW)
+    receive_message(database, message(orders=(ordered(),)), NOW)
     record(database, patient_id=image.patient_id, issuer_of_patient_id=image.issuer)
     wanted = Priority.URGENT if urgent else None
     assert study_facts(database, study_of(database)).hospital_priority is wanted
@@ -164,7 +164,7 @@ def test_nobody_is_corrected_or_merged_under_a_placeholder(engine: Engine, news:
     record(database, patient_id="UNKNOWN")
     record(database, study=2, patient_id="P1")
     with pytest.raises(PlaceholderError):
-        receive_message(database, said(news), NOW)
+        receive_message(database, message(news), NOW)
     record(database, study=3, patient_id="UNKNOWN")
     ids = [database.read(study_details.study_detail, study_of(database, study)).row.patient_id for study in (1, 2, 3)]
     assert ids == ["UNKNOWN", "P1", "UNKNOWN"]

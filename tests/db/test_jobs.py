@@ -108,7 +108,7 @@ def test_a_result_of_other_work_stops_the_end_of_a_job(database: Database) -> No
     assert database.read(study_details.study_detail, study_of(database)).jobs[1].state is JobState.RUNNING
 
 
-def test_an_not_analysed_image_is_refused_by_its_job(database: Database) -> None:
+def test_an_image_that_is_not_analysed_is_refused_by_its_job(database: Database) -> None:
     job_id = record(database)
     claim(database, job_id)
     assert database.write(jobs.finish, job_id, "w1", Outcome(not_analysed=NOT_ANALYSED_IMAGE), NOW) == ()
@@ -205,14 +205,14 @@ def test_what_is_on_its_way_cannot_be_queued_again(database: Database, running: 
         database.write(jobs.requeue, job_id, "admin", "again", NOW)
 
 
-def test_a_job_of_a_on_hold_study_must_wait_for_its_release(database: Database) -> None:
+def test_a_job_of_a_study_on_hold_must_wait_for_its_release(database: Database) -> None:
     job_id = record(database)
     database.write(holds.hold, study_of(database), "wrong patient", "admin", NOW)
     with pytest.raises(StudyOnHoldError, match="wrong patient"):
         database.write(jobs.requeue, job_id, "admin", "again", NOW)
 
 
-def test_a_job_that_runs_while_its_study_is_on_hold_leaves_on_hold_deliveries(database: Database) -> None:
+def test_a_job_that_runs_while_its_study_is_on_hold_leaves_deliveries_on_hold(database: Database) -> None:
     job_id = record(database)
     claim(database, job_id)
     study_id = study_of(database)
@@ -226,7 +226,7 @@ def test_a_job_that_runs_while_its_study_is_on_hold_leaves_on_hold_deliveries(da
     assert len(database.read(deliveries.to_enqueue, NOW, HOUR)) == 2
 
 
-def test_a_retry_in_a_on_hold_study_is_on_hold(database: Database) -> None:
+def test_a_retry_in_a_study_on_hold_is_on_hold(database: Database) -> None:
     job_id = record(database)
     claim(database, job_id)
     database.write(holds.hold, study_of(database), "merged", "admin", NOW)

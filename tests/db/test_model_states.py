@@ -20,7 +20,7 @@ from db.states import DeliveryState
 from db.study_rules import NotificationRules
 from tests.commands import record_triage, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 from workers.triage import decide
 
 MODEL = "chest-classifier"
@@ -65,7 +65,7 @@ def test_a_switch_is_audited_and_the_same_again_is_nothing(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("state", [ModelState.OFF, ModelState.SHADOW])
-def test_what_has_not_left_is_on_hold_with_words(engine: Engine, database: Database, state: ModelState) -> None:
+def test_what_has_not_left_is_on_hold_with_a_reason(engine: Engine, database: Database, state: ModelState) -> None:
     finished(database)
     assert switch(engine, state).on_hold == 2
     for one in deliveries_of(database):
@@ -135,7 +135,7 @@ def test_a_new_revision_without_the_model_is_sent(engine: Engine, database: Data
 
 
 def test_notifies_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
-    database = Database(engine, alarming(NotificationRules(("mail",))))
+    database = Database(engine, rules_that_notify(NotificationRules(("mail",))))
     for study, models in ((1, (MODEL,)), (2, (MODEL, "another")), (3, ("another",))):
         done_with(database, *(finding(model=model) for model in models), study=study)
         facts = study_facts(database, study_of(database, study))

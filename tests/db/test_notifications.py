@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -20,34 +21,42 @@ from db.states import Analysis, Priority
 from db.study_rules import NotificationRules
 from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 
 BOTH = NotificationRules(("email", "webhook"))
-ALARM = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
+CRITICAL = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
 
 
-def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: object) -> tuple[Database, int]:
-    database = Database(engine, alarming(rules))
+def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: Any) -> tuple[Database, int]:
+    database = Database(engine, rules_that_notify(rules))
     find(database, **changes)
     return database, study_of(database)
 
 
-def find(database: Database, number: int = 1, **changes: object) -> None:
+def notification(engine: Engine, channel: str, rules: NotificationRules = BOTH) -> tuple[Database, int, int]:
+    """A study for which somebody is to be notified: the database, the study, and the notification that waits."""
+    database, study = worklist_with(engine, rules)
+    record_triage(database, study, CRITICAL, NOW)
+    (waiting,) = database.read(notifications.waiting, channel, NOW)
+    return database, study, waiting
+
+
+def find(database: Database, number: int = 1, **changes: Any) -> None:
     """Do what listener and worker do with an image that shows two findings."""
     (job,) = record_instance(database, received(number, **changes), None, PIPELINE, NOW).job_ids
     database.write(jobs.claim, job, "w1", NOW, MINUTE)
     database.write(jobs.finish, job, "w1", Outcome(findings=(finding(), finding("tension"))), NOW)
 
 
-def told(database: Database, study: int) -> list[tuple[str, str]]:
+def notified(database: Database, study: int) -> list[tuple[str, str]]:
     return [(one.channel, one.reason) for one in database.read(notifications.of_study, study)]
 
 
 def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    record_triage(database, study, replace(ALARM, reason="pneumothorax 95 %"), NOW + MINUTE)
-    assert told(database, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
+    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, replace(CRITICAL, reason="pneumothorax 95 %"), NOW + MINUTE)
+    assert notified(database, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
     events = [
         event for event in database.read(study_details.study_detail, study).events if event.entity == "notification"
     ]
@@ -56,16 +65,16 @@ def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> Non
 
 def test_another_finding_is_told_too(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("webhook",)))
-    record_triage(database, study, ALARM, NOW)
-    second = replace(ALARM, notifications=(finding(), finding("tension", probability=None)))
+    record_triage(database, study, CRITICAL, NOW)
+    second = replace(CRITICAL, notifications=(finding(), finding("tension", probability=None)))
     record_triage(database, study, second, NOW)
-    assert told(database, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
+    assert notified(database, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
 
 
 def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("webhook",)))
     record_triage(
-        database, study, replace(ALARM, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
+        database, study, replace(CRITICAL, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
     )
     (waiting,) = database.read(notifications.waiting, "webhook", NOW)
     claimed = database.write(notifications.claim, waiting, "w", NOW, MINUTE)
@@ -75,25 +84,25 @@ def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(
 
 def test_without_a_channel_nothing_is_written(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules())
-    record_triage(database, study, ALARM, NOW)
-    assert told(database, study) == []
+    record_triage(database, study, CRITICAL, NOW)
+    assert notified(database, study) == []
 
 
 def test_what_the_hospital_made_critical_itself_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, replace(ALARM, notifications=()), NOW)
-    assert told(database, study) == []
+    record_triage(database, study, replace(CRITICAL, notifications=()), NOW)
+    assert notified(database, study) == []
 
 
 def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
-    record_triage(database, study, ALARM, NOW)
-    assert told(database, study) == []
+    record_triage(database, study, CRITICAL, NOW)
+    assert notified(database, study) == []
 
 
 @pytest.mark.parametrize(
-    ("date", "time", "alarmed"),
+    ("date", "time", "notifies"),
     [
         ("20260301", "025500", True),
         ("20260228", "", True),
@@ -105,22 +114,22 @@ def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
         ("20260301", "2500", True),
     ],
 )
-def test_a_study_that_was_taken_long_ago_notifies_nobody(engine: Engine, date: str, time: str, alarmed: bool) -> None:
+def test_a_study_that_was_taken_long_ago_notifies_nobody(engine: Engine, date: str, time: str, notifies: bool) -> None:
     database, study = worklist_with(engine, study_date=date, study_time=time)
-    record_triage(database, study, ALARM, NOW)
-    assert bool(told(database, study)) is alarmed
+    record_triage(database, study, CRITICAL, NOW)
+    assert bool(notified(database, study)) is notifies
 
 
 def test_a_study_that_is_run_again_after_days_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW + 25 * HOUR)
-    assert told(database, study) == []
+    record_triage(database, study, CRITICAL, NOW + 25 * HOUR)
+    assert notified(database, study) == []
 
 
 def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
     database, study = worklist_with(engine, study_date="20190401")
     for _ in range(2):
-        record_triage(database, study, ALARM, NOW)
+        record_triage(database, study, CRITICAL, NOW)
     causes = [
         one.cause for one in database.read(study_details.study_detail, study).events if one.to_state == "not_made"
     ]
@@ -128,25 +137,21 @@ def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
 
 
 def test_an_image_that_is_taken_back_takes_its_notification_along(engine: Engine) -> None:
-    database, study = worklist_with(engine, NotificationRules(("email",)))
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, study, waiting = notification(engine, "email", NotificationRules(("email",)))
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
     database.write(rejection_notes.reject, note, NOW)
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is None
     assert [one.state for one in database.read(notifications.of_study, study)] == [NotificationState.WITHDRAWN]
     find(database, number=2)
-    record_triage(database, study, ALARM, NOW)
+    record_triage(database, study, CRITICAL, NOW)
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None, "the next image shows it too"
     assert database.write(notifications.sent, waiting, "w", NOW)
-    record_triage(database, study, ALARM, NOW)
+    record_triage(database, study, CRITICAL, NOW)
     assert database.read(notifications.waiting, "email", NOW) == ()
 
 
 def test_of_two_senders_one_gets_it(engine: Engine) -> None:
-    database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "webhook", NOW)
+    database, _study, waiting = notification(engine, "webhook")
     claimed = database.write(notifications.claim, waiting, "one", NOW, MINUTE)
     assert claimed is not None
     assert (claimed.reason, claimed.attempts, claimed.patient_id) == ("pneumothorax", 1, "P1")
@@ -160,9 +165,7 @@ def test_of_two_senders_one_gets_it(engine: Engine) -> None:
 
 
 def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
-    database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, _study, waiting = notification(engine, "email")
     assert database.write(notifications.claim, waiting, "dead", NOW, MINUTE) is not None
     later = NOW + MINUTE
     assert database.read(notifications.waiting, "email", later) == (waiting,)
@@ -172,10 +175,8 @@ def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
     assert not database.write(notifications.sent, waiting, "dead", later)
 
 
-def test_what_a_dead_sender_on_hold_is_free_at_once(engine: Engine) -> None:
-    database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+def test_what_a_dead_sender_had_claimed_is_free_at_once(engine: Engine) -> None:
+    database, _study, waiting = notification(engine, "email")
     database.write(notifications.claim, waiting, "notify-email@here#1", NOW, MINUTE)
     assert database.write(notifications.release, "notify-email@there#", NOW) == 0
     assert database.write(notifications.release, "notify-email@here#", NOW) == 1
@@ -183,9 +184,7 @@ def test_what_a_dead_sender_on_hold_is_free_at_once(engine: Engine) -> None:
 
 
 def test_another_attempt_comes_when_it_is_due(engine: Engine) -> None:
-    database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, study, waiting = notification(engine, "email")
     database.write(notifications.claim, waiting, "w", NOW, MINUTE)
     assert database.write(notifications.retry, waiting, "w", "no answer", NOW, 5 * SECOND)
     assert database.read(notifications.waiting, "email", NOW + 4 * SECOND) == ()
@@ -198,9 +197,7 @@ def test_another_attempt_comes_when_it_is_due(engine: Engine) -> None:
 
 
 def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engine: Engine) -> None:
-    database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    (leaving,) = database.read(notifications.waiting, "email", NOW)
+    database, study, leaving = notification(engine, "email")
     database.write(notifications.claim, leaving, "w", NOW, MINUTE)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
     states = {one.channel: one.state for one in database.read(notifications.of_study, study)}
@@ -210,9 +207,7 @@ def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engin
 
 
 def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(engine: Engine) -> None:
-    database, study = worklist_with(engine, NotificationRules(("email",)))
-    record_triage(database, study, ALARM, NOW)
-    (leaving,) = database.read(notifications.waiting, "email", NOW)
+    database, study, leaving = notification(engine, "email", NotificationRules(("email",)))
     database.write(notifications.claim, leaving, "w", NOW, MINUTE)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
     assert database.write(notifications.claim, leaving, "v", NOW + HOUR, timedelta(minutes=1)) is None
@@ -220,9 +215,7 @@ def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(e
 
 
 def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
-    database, study = worklist_with(engine, NotificationRules(("email",)))
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, study, waiting = notification(engine, "email", NotificationRules(("email",)))
     database.write(notifications.claim, waiting, "dead", NOW, MINUTE)
     database.write(notifications.claim, waiting, "w", NOW + HOUR, MINUTE)
     database.write(notifications.retry, waiting, "w", "no answer", NOW + HOUR, SECOND)
@@ -236,9 +229,7 @@ def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
 
 
 def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -> None:
-    database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
-    (failed_one,) = database.read(notifications.waiting, "email", NOW)
+    database, study, failed_one = notification(engine, "email")
     assert database.write(notifications.claim, failed_one, "w", NOW, MINUTE) is not None
     assert database.write(notifications.fail, failed_one, "w", "no such address", NOW)
     before = database.read(notifications.of_study, study)
@@ -251,9 +242,7 @@ def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -
 
 
 def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine: Engine) -> None:
-    database, study = worklist_with(engine, NotificationRules(("email",)))
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, study, waiting = notification(engine, "email", NotificationRules(("email",)))
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     assert database.write(notifications.retry, waiting, "w", "no answer", NOW, MINUTE)
@@ -263,9 +252,7 @@ def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine
 
 
 def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -> None:
-    database, study = worklist_with(engine, NotificationRules(("email",)))
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, study, waiting = notification(engine, "email", NotificationRules(("email",)))
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
     database.write(rejection_notes.reject, note, NOW)
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is None
@@ -276,7 +263,7 @@ def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -
 
 def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, ALARM, NOW)
+    record_triage(database, study, CRITICAL, NOW)
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
@@ -284,9 +271,7 @@ def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: E
 
 
 def test_what_was_sent_before_the_report_is_not_sent_again(engine: Engine) -> None:
-    database, study = worklist_with(engine, NotificationRules(("email",)))
-    record_triage(database, study, ALARM, NOW)
-    (waiting,) = database.read(notifications.waiting, "email", NOW)
+    database, study, waiting = notification(engine, "email", NotificationRules(("email",)))
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None
     assert database.write(notifications.sent, waiting, "w", NOW)
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine
@@ -22,7 +23,7 @@ from db.study_rules import NotificationRules
 from tests.commands import receive_message, record_triage, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job
-from tests.rules import NO_RULES, alarming
+from tests.rules import NO_RULES, rules_that_notify
 
 JANE = (PatientIdentifier("P1"),)
 
@@ -32,12 +33,12 @@ def message(number: int, *orders: OrderUpdate, patient: PatientUpdate | None = N
     return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ORM^O01", orders, patients)
 
 
-def order(accession: str = "A-1", **changes: object) -> OrderUpdate:
+def order(accession: str = "A-1", **changes: Any) -> OrderUpdate:
     news = OrderUpdate(OrderKeys(accession_number=accession), JANE)
-    return replace(news, **changes)  # type: ignore[arg-type]
+    return replace(news, **changes)
 
 
-STAT = {"priority": Priority.URGENT, "says_priority": True}
+STAT: dict[str, Any] = {"priority": Priority.URGENT, "says_priority": True}
 
 
 def test_a_stat_order_sets_the_priority_of_a_study_that_is_here(database: Database) -> None:
@@ -63,7 +64,7 @@ def test_a_stat_order_waits_for_its_study(database: Database) -> None:
 
 def test_an_order_is_found_by_the_study_uid_too(database: Database) -> None:
     keys = OrderKeys(study_instance_uid="1.2.826.0.2.1")
-    receive_message(database, message(1, OrderUpdate(keys, JANE, **STAT)), NOW)  # type: ignore[arg-type]
+    receive_message(database, message(1, OrderUpdate(keys, JANE, **STAT)), NOW)
     record(database, accession_number="")
     assert study_facts(database, study_of(database)).hospital_priority is Priority.URGENT
 
@@ -89,7 +90,7 @@ def test_two_orders_of_one_accession_number_stay_apart(database: Database) -> No
     record(database)
     first = OrderKeys(accession_number="A-1", filler_order_number="F1")
     second = OrderKeys(accession_number="A-1", filler_order_number="F2")
-    receive_message(database, message(1, OrderUpdate(first, JANE, **STAT)), NOW)  # type: ignore[arg-type]
+    receive_message(database, message(1, OrderUpdate(first, JANE, **STAT)), NOW)
     receive_message(database, message(2, OrderUpdate(second, JANE, says_priority=True)), NOW)
     study = study_of(database)
     assert study_facts(database, study).hospital_priority is Priority.URGENT
@@ -137,8 +138,8 @@ def test_a_remembered_order_of_another_patient_does_not_touch_a_study(database: 
     assert not study_facts(database, study_of(database)).reported
 
 
-def corrected(**changes: object) -> PatientUpdate:
-    return replace(PatientUpdate(JANE), **changes)  # type: ignore[arg-type]
+def corrected(**changes: Any) -> PatientUpdate:
+    return replace(PatientUpdate(JANE), **changes)
 
 
 def test_a_corrected_name_keeps_back_what_was_not_sent_and_marks_what_was(database: Database) -> None:
@@ -279,7 +280,7 @@ def test_an_order_and_its_study_that_come_at_once_find_each_other(engine: Engine
 
 
 def test_a_report_cancels_what_was_not_told_yet(engine: Engine) -> None:
-    database = Database(engine, alarming(NotificationRules(("webhook",))))
+    database = Database(engine, rules_that_notify(NotificationRules(("webhook",))))
     finished(database)
     study = study_of(database)
     facts = study_facts(database, study)

@@ -162,7 +162,7 @@ def test_the_last_prior_is_of_the_same_patient_and_was_made_before(database: Dat
 
     def found(since: str = "20250101") -> str | None:
         prior = database.read(last_prior, new, RULES, since)
-        return prior and prior.study_date
+        return prior.study_date if prior is not None else None
 
     assert found() == "20260201"
     database.write(holds.hold, study_of(database, 3), "a doubt", "ada", NOW)

@@ -95,7 +95,7 @@ def test_each_object_is_asked_about_once_and_verified_once(database: Database) -
     assert sorted(one.id for one in asked) == sent
     # An answer that comes twice at once, as when an archive reports on two associations.
     ends = together(lambda _: [database.write(verification.verified, one, later) for one in asked])
-    assert [sum(told) for told in zip(*ends, strict=True)] == [1] * len(asked)
+    assert [sum(counts) for counts in zip(*ends, strict=True)] == [1] * len(asked)
 
 
 def test_a_job_that_is_finished_by_two_is_written_once(database: Database) -> None:

@@ -23,7 +23,10 @@ def test_the_page_is_current() -> None:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_every_table_and_column_has_a_comment(table: Table) -> None:
     """A comment is a sentence; without one nobody who reads the database knows what a column means."""
-    comments = {None: table.comment, **{column.name: column.comment for column in table.columns}}
+    comments: dict[str | None, str | None] = {
+        None: table.comment,
+        **{column.name: column.comment for column in table.columns},
+    }
     assert [name for name, comment in comments.items() if not (comment or "").endswith((".", ")"))] == []
 
 

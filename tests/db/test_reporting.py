@@ -21,7 +21,7 @@ QUESTIONS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 
 @pytest.fixture
 def used(database: Database) -> Database:
-    """A node with an analysed, delivered, judged and reported study, on which a person has acted."""
+    """A node with an analysed, delivered and reported study with feedback, on which a person has acted."""
     analysed(database, 1, MINUTE)
     study = study_of(database)
     database.write(

@@ -162,10 +162,10 @@ def test_holding_and_releasing_leave_their_trace_once(database: Database) -> Non
     assert len(database.write(holds.release, study_id, "admin", NOW)) == 2
     assert database.write(holds.release, study_id, "admin", NOW) == ()
     assert database.read(jobs.to_enqueue, NOW, HOUR)[0] == (job_id, False)
-    words = [
+    changes = [
         one.to_state for one in database.read(study_details.study_detail, study_id).events if one.entity == "study"
     ]
-    assert words == ["open", "on_hold", "released"]
+    assert changes == ["open", "on_hold", "released"]
     with pytest.raises(RecordNotFoundError):
         database.write(holds.hold, 4711, "nobody", "admin", NOW)
 

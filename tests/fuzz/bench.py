@@ -19,9 +19,10 @@ from models.contract import Finding, InputSpec, ModelInput, Prediction
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.decode import UnreadablePixels
 from node.dicom.spool import StoreCommand, file_preface
+from tests.fakes import OneByOne, RecordingTaskQueue
 from tests.workers.builders import FakeClock, job
 from tests.workers.results.sources import MODEL, PNEUMOTHORAX, study_summary
-from tests.workers.test_analysis import EQUIPMENT, FakeJobs, FakeTaskQueue
+from tests.workers.test_analysis import EQUIPMENT, FakeJobs
 from workers.analysis import analyse_job
 from workers.analysis_tools import AnalysisTools
 from workers.composition import source_reader
@@ -37,7 +38,7 @@ def stored_as(syntax: str, body: bytes) -> bytes:
     return file_preface(command) + body
 
 
-class Preparing:
+class Preparing(OneByOne):
     """Stands for the networks: looks at their input, and finds something at the same place of any image."""
 
     def predict(self, model_input: ModelInput) -> Prediction:
@@ -79,7 +80,7 @@ class Bench:
             encode=partial(encode_in_order, ENCODERS),
             equipment=EQUIPMENT,
             pipeline=self.job.pipeline,
-            task_queue=FakeTaskQueue(),
+            task_queue=RecordingTaskQueue(),
             clock=FakeClock(),
             elapsed=time.monotonic,
             worker="host/jobs/0/0#1",

@@ -54,11 +54,11 @@ def hl7_message(random: Random, number: int) -> bytes:
         lines[at] = b"|".join(fields)
     if random.random() < 0.2:
         random.shuffle(lines)
-    made = bytearray(b"\r".join(lines))
+    damaged = bytearray(b"\r".join(lines))
     for _ in range(random.choice((0, 0, 1, 4))):
-        if made:
-            made[random.randrange(len(made))] = random.randrange(256)
-    return bytes(byte for byte in made if byte not in (START[0], END[0]))
+        if damaged:
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+    return bytes(byte for byte in damaged if byte not in (START[0], END[0]))
 
 
 def framed(random: Random, made: bytes) -> bytes:

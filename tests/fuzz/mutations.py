@@ -85,7 +85,7 @@ def code_stream(seed: int) -> bytes:
     """One sound code stream of the corpus, of a size and an encoder of its own."""
     random = Random(seed)
     pixels = np.frombuffer(random.randbytes(16 * 12), np.uint8).reshape(16, 12)
-    return random.choice((*_FRAMES.values(),))(pixels)
+    return bytes(random.choice((*_FRAMES.values(),))(pixels))
 
 
 def _radiograph(random: Random, syntax: str, change: Callable[[bytes], bytes] = bytes) -> Dataset:
@@ -98,7 +98,7 @@ def _radiograph(random: Random, syntax: str, change: Callable[[bytes], bytes] = 
     dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
     dataset.WindowCenter, dataset.WindowWidth = str(1 << (bits - 1)), str(1 << bits)
     dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = "1", "0", "US"
-    frame = change(_FRAMES[syntax](pixels)) if syntax in _FRAMES else pixels.tobytes()
+    frame = change(bytes(_FRAMES[syntax](pixels))) if syntax in _FRAMES else pixels.tobytes()
     dataset.add_new(_PIXEL_DATA, "OB" if bits == 8 else "OW", encapsulate([frame]) if syntax in _FRAMES else frame)
     dataset["PixelData"].is_undefined_length = syntax in _FRAMES
     return dataset
@@ -112,7 +112,7 @@ def _rle(pixels: np.ndarray) -> bytes:
     return struct.pack("<16L", len(packed), *starts, *[0] * (15 - len(starts))) + b"".join(packed)
 
 
-_FRAMES: dict[str, Callable[[np.ndarray], bytes]] = {
+_FRAMES: dict[str, Callable[[np.ndarray], bytes | bytearray]] = {
     JPEG: imagecodecs.jpeg8_encode,
     LOSSLESS: lambda pixels: imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=8 * pixels.itemsize),
     JPEG_LS: imagecodecs.jpegls_encode,

@@ -53,11 +53,11 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     environment = {"HOME": str(home), "PATH": os.environ["PATH"], "KUBECONFIG": "/dev/null"}
     program = _program()
 
-    def run(*words: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         given = ["--values", "-"] if values is not None else []
         text = yaml.safe_dump(values) if values is not None else ""
         return subprocess.run(
-            [program, *words, *given], input=text, env=environment, capture_output=True, text=True, check=False
+            [program, *arguments, *given], input=text, env=environment, capture_output=True, text=True, check=False
         )
 
     return run

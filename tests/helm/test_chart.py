@@ -145,14 +145,14 @@ def test_kubernetes_knows_every_field(
     assert name != "everything" or unknown == OPERATORS
 
 
-def _check_command(words: list[str]) -> None:
+def _check_command(arguments: list[str]) -> None:
     """The command exists, with these options and arguments."""
     command: click.Command = cli
     while isinstance(command, click.Group):
-        found = command.get_command(click.Context(command), words[0])
-        assert found is not None, words
-        command, words = found, words[1:]
-    command.make_context("pleura", words)
+        found = command.get_command(click.Context(command), arguments[0])
+        assert found is not None, arguments
+        command, arguments = found, arguments[1:]
+    command.make_context("pleura", arguments)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -164,8 +164,8 @@ def test_each_container_runs_a_command_of_ours_with_settings_that_exist(
         asked = [
             probe["exec"]["command"] for key, probe in container.items() if key.endswith("Probe") and "exec" in probe
         ]
-        for words in (container["args"], *(words[1:] for words in asked)):
-            _check_command(list(words))
+        for arguments in (container["args"], *(arguments[1:] for arguments in asked)):
+            _check_command(list(arguments))
         assert misspelt(_variables(container), Settings, frozenset({CONFIG_VARIABLE})) is None
 
 

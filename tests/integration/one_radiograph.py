@@ -20,7 +20,7 @@ from pathlib import Path
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
-from tests.integration.pleura import Pleura, handwritten_network
+from tests.integration.pleura import Pleura, write_config
 from tests.integration.studies import frontal
 from tests.orthanc import wait_until
 from tests.otlp import Collector, collecting
@@ -34,42 +34,36 @@ _LATER = 12
 
 
 def _configure(folder: Path, ports: dict[str, int]) -> Path:
-    config = folder / "pleura.toml"
-    config.write_text(f"""
-[listener]
-port = {ports["listener"]}
-[store]
-folder = "{folder / "store"}"
-minimum_free_bytes = 1048576
-{handwritten_network(folder / "models")}
-[workers]
-scheduler_interval_seconds = 0.5
-threads = 1
-[triage]
-completion_seconds = 1
-[admin]
-port = {ports["admin"]}
-[admin.openid]
-enabled = true
-issuer = "https://login.example.org"
-client_id = "pleura"
-page = "https://pleura.example.org"
-admins = ["pacs-admins"]
-[hl7]
-enabled = true
-port = {ports["hl7"]}
-[traces]
-enabled = true
-endpoint = "http://127.0.0.1:{ports["traces"]}/v1/traces"
-interval_seconds = 0.5
-[[destinations]]
-name = "pacs"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {ports["pacs"]}
-kinds = ["seg", "sr", "sc", "gsps", "summary"]
-""")
-    return config
+    return write_config(
+        folder,
+        listener={"port": ports["listener"]},
+        workers={"scheduler_interval_seconds": 0.5},
+        admin={
+            "port": ports["admin"],
+            "openid": {
+                "enabled": True,
+                "issuer": "https://login.example.org",
+                "client_id": "pleura",
+                "page": "https://pleura.example.org",
+                "admins": ["pacs-admins"],
+            },
+        },
+        hl7={"enabled": True, "port": ports["hl7"]},
+        traces={
+            "enabled": True,
+            "endpoint": f"http://127.0.0.1:{ports['traces']}/v1/traces",
+            "interval_seconds": 0.5,
+        },
+        destinations=[
+            {
+                "name": "pacs",
+                "ae_title": "ARCHIVE",
+                "host": "127.0.0.1",
+                "port": ports["pacs"],
+                "kinds": ["seg", "sr", "sc", "gsps", "summary"],
+            }
+        ],
+    )
 
 
 def _archive(port: int, got: list[str]) -> None:
@@ -84,8 +78,8 @@ def _archive(port: int, got: list[str]) -> None:
     entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, take)])
 
 
-def _pleura(config: Path, *words: str) -> str:
-    command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(config), *words]
+def _pleura(config: Path, *arguments: str) -> str:
+    command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(config), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
@@ -101,9 +102,8 @@ def odd_radiographs() -> Iterator[FileDataset]:
         yield image
 
 
-def _raw(image: Dataset, keyword: str, value: bytes) -> object:
+def _raw(image: Dataset, keyword: str, value: bytes) -> RawDataElement:
     from pydicom.datadict import dictionary_VR, tag_for_keyword
-    from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
     del image

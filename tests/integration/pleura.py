@@ -11,10 +11,14 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import tomli_w
 
 from tests.models.samples import classifier_graph, manifest
 from tests.orthanc import Orthanc, wait_until
@@ -90,9 +94,9 @@ class Pleura:
         assert self.process is not None
         found = {}
         for child in children(self.process.pid):
-            words = [word for word in command_line(child) if word != str(self.config)]
+            arguments = [word for word in command_line(child) if word != str(self.config)]
             for name, word in _PARTS.items():
-                if any(word in text for text in words[-3:] + words[:1]):
+                if any(word in text for text in arguments[-3:] + arguments[:1]):
                     found[name] = child
         return found
 
@@ -178,6 +182,24 @@ folder = "{folder}"
 gate = ""
 active = ["bright"]
 """
+
+
+def write_config(folder: Path, **tables: Any) -> Path:
+    """The configuration of a node with the handwritten network that completes a study soon.
+
+    ``tables`` are those of the configuration; each is merged into what is here, a list of tables stands for itself.
+    """
+    values: dict[str, Any] = {
+        "store": {"folder": str(folder / "store"), "minimum_free_bytes": 1024 * 1024},
+        "triage": {"completion_seconds": 1},
+        "workers": {"threads": 1},
+        **tomllib.loads(handwritten_network(folder / "models")),
+    }
+    for name, given in tables.items():
+        values[name] = {**values.get(name, {}), **given} if isinstance(given, dict) else given
+    path = folder / "pleura.toml"
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+    return path
 
 
 def _configure(

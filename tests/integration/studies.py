@@ -106,11 +106,11 @@ def _report(study: Dataset) -> Dataset:
     report.ReferencedPerformedProcedureStepSequence = []
     report.PerformedProcedureCodeSequence = []
     report.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
-    words = Dataset()
-    words.RelationshipType, words.ValueType = "CONTAINS", "TEXT"
-    words.ConceptNameCodeSequence = [_code("121071", "DCM", "Finding")]
-    words.TextValue = "A report that somebody else wrote."
-    report.ContentSequence = [words]
+    text = Dataset()
+    text.RelationshipType, text.ValueType = "CONTAINS", "TEXT"
+    text.ConceptNameCodeSequence = [_code("121071", "DCM", "Finding")]
+    text.TextValue = "A report that somebody else wrote."
+    report.ContentSequence = [text]
     return report
 
 

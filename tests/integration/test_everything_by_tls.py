@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Certificates, certificates
-from tests.integration.pleura import Pleura, handwritten_network
+from tests.integration.pleura import Pleura, write_config
 from tests.integration.studies import frontal
 from tests.node.dicom.listening import dcmtk
 from tests.node.monitoring.test_doctor_tls import postgres_port, redis_server
@@ -31,41 +31,34 @@ def configured(folder: Path, made: Certificates, pacs: Orthanc, database: int, b
     """The configuration, the port for senders and that of the page."""
     folder.mkdir()
     (port, page), own, ca = (free_port(), free_port()), made.node, made.ca
-    path = folder / "pleura.toml"
-    path.write_text(f"""
-[tls]
-certificate = "{own.certificate}"
-key = "{own.key}"
-ca = "{ca}"
-[listener]
-transport = "tls"
-tls_port = {port}
-peers = [{{ ae_title = "CT1", certificates = ["{made.other.fingerprint}"] }}]
-[store]
-folder = "{folder / "store"}"
-minimum_free_bytes = 1048576
-{handwritten_network(folder / "models")}
-[database]
-url = "postgresql+psycopg://postgres@127.0.0.1:{database}/postgres?sslmode=verify-full&sslrootcert={ca}"
-[broker]
-url = "rediss://127.0.0.1:{broker}/0?ssl_ca_certs={ca}&ssl_certfile={own.certificate}&ssl_keyfile={own.key}"
-[admin]
-port = {page}
-tls_certificate = "{own.certificate}"
-tls_key = "{own.key}"
-[triage]
-completion_seconds = 2
-[workers]
-scheduler_interval_seconds = 0.5
-threads = 1
-[[destinations]]
-name = "pacs"
-ae_title = "{pacs.ae_title}"
-host = "127.0.0.1"
-port = {pacs.dicom_port}
-tls = true
-certificates = ["pacs.hospital"]
-""")
+    path = write_config(
+        folder,
+        tls={"certificate": str(own.certificate), "key": str(own.key), "ca": str(ca)},
+        listener={
+            "transport": "tls",
+            "tls_port": port,
+            "peers": [{"ae_title": "CT1", "certificates": [made.other.fingerprint]}],
+        },
+        database={
+            "url": f"postgresql+psycopg://postgres@127.0.0.1:{database}/postgres?sslmode=verify-full&sslrootcert={ca}"
+        },
+        broker={
+            "url": f"rediss://127.0.0.1:{broker}/0?ssl_ca_certs={ca}&ssl_certfile={own.certificate}&ssl_keyfile={own.key}"
+        },
+        admin={"port": page, "tls_certificate": str(own.certificate), "tls_key": str(own.key)},
+        triage={"completion_seconds": 2},
+        workers={"scheduler_interval_seconds": 0.5},
+        destinations=[
+            {
+                "name": "pacs",
+                "ae_title": pacs.ae_title,
+                "host": "127.0.0.1",
+                "port": pacs.dicom_port,
+                "tls": True,
+                "certificates": ["pacs.hospital"],
+            }
+        ],
+    )
     return path, port, page
 
 

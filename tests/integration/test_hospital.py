@@ -22,7 +22,7 @@ from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.shown_records import StudyDetail
 from db.states import Priority
-from tests.integration.pleura import handwritten_network
+from tests.integration.pleura import write_config
 from tests.integration.studies import frontal
 from tests.node.hl7.messages import Sender, order, report
 from tests.node.hl7.process import Process
@@ -36,33 +36,17 @@ class Hospital:
     """A running node, and what its neighbours do."""
 
     def __init__(self, folder: Path, receiver: Web) -> None:
-        config = folder / "pleura.toml"
-        config.write_text(f"""
-{handwritten_network(folder / "models")}
-[store]
-folder = "{folder / "store"}"
-minimum_free_bytes = 1048576
-[listener]
-port = 0
-[admin]
-enabled = false
-[triage]
-completion_seconds = 1
-[workers]
-threads = 1
-scheduler_interval_seconds = 0.2
-backoff_seconds = 0.5
-maximum_backoff_seconds = 0.5
-[hl7]
-enabled = true
-port = 0
-[notifications]
-attempts = 100000
-[notifications.webhook]
-enabled = true
-url = "http://127.0.0.1:{receiver.port}/"
-secret = "secret"
-""")
+        config = write_config(
+            folder,
+            listener={"port": 0},
+            admin={"enabled": False},
+            workers={"scheduler_interval_seconds": 0.2, "backoff_seconds": 0.5, "maximum_backoff_seconds": 0.5},
+            hl7={"enabled": True, "port": 0},
+            notifications={
+                "attempts": 100000,
+                "webhook": {"enabled": True, "url": f"http://127.0.0.1:{receiver.port}/", "secret": "secret"},
+            },
+        )
         self.node = Process(config, "serve")
         self.receiver = receiver
 
@@ -93,7 +77,7 @@ secret = "secret"
     def study(self, study_id: int) -> StudyDetail:
         return self.node.database.read(study_details.study_detail, study_id)
 
-    def told(self, study_id: int) -> list[NotificationDetail]:
+    def notified(self, study_id: int) -> list[NotificationDetail]:
         return list(self.node.database.read(notifications.of_study, study_id))
 
 
@@ -119,19 +103,19 @@ def test_from_the_order_to_the_report(hospital: Hospital) -> None:
     assert hospital.ris.send(order(accession="A0001", patient=patient)).code == "AA"
     study = hospital.store(image_of_today(1))
     assert hospital.study(study).row.priority is not Priority.ROUTINE, "the order was ahead of the image"
-    hospital.wait(lambda: hospital.told(study), "a notification")
+    hospital.wait(lambda: hospital.notified(study), "a notification")
     hospital.wait(lambda: hospital.receiver.requests, "an attempt to tell it")
     assert hospital.study(study).row.priority is Priority.CRITICAL
 
     assert hospital.ris.send(report(accession="A0001", patient=patient)).code == "AA"
 
     assert Worklist(hospital.node.database.engine).page() == ()
-    hospital.wait(lambda: hospital.told(study)[0].state is NotificationState.WITHDRAWN, "cancel")
+    hospital.wait(lambda: hospital.notified(study)[0].state is NotificationState.WITHDRAWN, "cancel")
     hospital.receiver.status = 200
     hospital.receiver.requests.clear()
     other = hospital.store(image_of_today(2))
     hospital.wait(
-        lambda: [one.state for one in hospital.told(other)] == [NotificationState.SENT], "the other notification"
+        lambda: [one.state for one in hospital.notified(other)] == [NotificationState.SENT], "the other notification"
     )
     (request,) = hospital.receiver.requests
     assert b"A0002" in request.body

@@ -32,12 +32,12 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 
 from tests.integration import patient_values
 from tests.integration.patient_values import ACCESSION, DESCRIPTION, ID, WORDS, found_below, found_in
-from tests.integration.pleura import Pleura, descendants, handwritten_network
+from tests.integration.pleura import Pleura, descendants, write_config
 from tests.node.hl7.messages import message
 from tests.orthanc import wait_until
 from tests.ports import free_port
 from tests.viewers.phantoms import as_bytes
-from tests.workers.notifications.receivers import Mail, Web, mail, web
+from tests.workers.notifications.receivers import Mail, Web, content_of, mail, web
 from workers.hl7.mllp import frame
 
 PASSWORD = "correct horse battery"
@@ -138,62 +138,37 @@ def _repository(got: list[bytes]) -> Iterator[int]:
 
 
 def _configure(folder: Path, ports: dict[str, int], hook: Web, post: Mail) -> Path:
-    config = folder / "pleura.toml"
-    destinations = "\n".join(
-        f"""
-[[destinations]]
-name = "{name}"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {ports[name]}
-"""
-        for name in ("pacs", "full", "down")
+    return write_config(
+        folder,
+        listener={"port": ports["listener"], "peers": [{"ae_title": MODALITY}]},
+        workers={
+            "scheduler_interval_seconds": 0.3,
+            "backoff_seconds": 0.5,
+            "attempts": 2,
+            "unreachable_attempts": 3,
+        },
+        admin={"port": ports["admin"]},
+        hl7={"enabled": True, "port": ports["hl7"]},
+        logs={"level": "DEBUG"},
+        notifications={
+            "maximum_age_hours": 1000000,
+            "link": "https://pleura.hospital",
+            "webhook": {"enabled": True, "url": f"http://127.0.0.1:{hook.port}/", "secret": "s"},
+            "email": {
+                "enabled": True,
+                "host": "127.0.0.1",
+                "port": post.port,
+                "security": "none",
+                "sender": "pleura@north.example",
+                "recipients": ["reader@north.example"],
+            },
+        },
+        audit={"repositories": [{"name": "arr", "host": "127.0.0.1", "port": ports["audit"], "transport": "udp"}]},
+        destinations=[
+            {"name": name, "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": ports[name]}
+            for name in ("pacs", "full", "down")
+        ],
     )
-    config.write_text(f"""
-[listener]
-port = {ports["listener"]}
-peers = [{{ ae_title = "{MODALITY}" }}]
-[store]
-folder = "{folder / "store"}"
-minimum_free_bytes = 1048576
-{handwritten_network(folder / "models")}
-[workers]
-scheduler_interval_seconds = 0.3
-backoff_seconds = 0.5
-attempts = 2
-unreachable_attempts = 3
-threads = 1
-[triage]
-completion_seconds = 1
-[admin]
-port = {ports["admin"]}
-[hl7]
-enabled = true
-port = {ports["hl7"]}
-[logs]
-level = "DEBUG"
-[notifications]
-maximum_age_hours = 1000000
-link = "https://pleura.hospital"
-[notifications.webhook]
-enabled = true
-url = "http://127.0.0.1:{hook.port}/"
-secret = "s"
-[notifications.email]
-enabled = true
-host = "127.0.0.1"
-port = {post.port}
-security = "none"
-sender = "pleura@north.example"
-recipients = ["reader@north.example"]
-[[audit.repositories]]
-name = "arr"
-host = "127.0.0.1"
-port = {ports["audit"]}
-transport = "udp"
-{destinations}
-""")
-    return config
 
 
 def _store(port: int, images: list[FileDataset], calling: str = MODALITY) -> list[int]:
@@ -271,8 +246,8 @@ def _hidden(page: httpx.Client, path: str, name: str) -> str:
     return found[1]
 
 
-def _command(config: Path, *words: str) -> bytes:
-    command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(config), *words]
+def _command(config: Path, *arguments: str) -> bytes:
+    command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(config), *arguments]
     return subprocess.run(command, capture_output=True, check=False).stdout
 
 
@@ -312,7 +287,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         try:
             _live(node, ports, made, lambda: hook.requests and post.envelopes)
             made.webhook = [one.body + repr(one.headers).encode() for one in hook.requests]
-            made.mails = [bytes(one.content or b"") for one in post.envelopes]
+            made.mails = [content_of(one) for one in post.envelopes]
             for words in (("doctor",), ("problems",), ("config",), ("audit", "verify")):
                 made.texts[f"pleura {' '.join(words)}"] = _command(config, *words)
             _processes(node, made)
@@ -323,7 +298,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made
 
 
-def _live(node: Pleura, ports: dict[str, int], made: Run, told: Callable[[], Any]) -> None:
+def _live(node: Pleura, ports: dict[str, int], made: Run, notified: Callable[[], Any]) -> None:
     """All that happens to the node."""
     add = (sys.executable, "-P", "-m", "node.cli.main", "--config", str(node.config), "user", "add", "ada")
     subprocess.run([*add, "--role", "admin"], input=PASSWORD, text=True, check=True)
@@ -337,7 +312,7 @@ def _live(node: Pleura, ports: dict[str, int], made: Run, told: Callable[[], Any
     other = patient_values.radiograph()
     other.SOPInstanceUID, other.PatientID = same.SOPInstanceUID, "KZQ-7741903-B"
     assert _store(ports["listener"], [same, other])[0] == 0
-    wait_until(lambda: made.sent and told(), "results and notifications", 120, alive=node.check_alive)
+    wait_until(lambda: made.sent and notified(), "results and notifications", 120, alive=node.check_alive)
     _hl7(ports["hl7"], made)
     _pages(ports["admin"], token, made)
     problems, bearer = f"http://127.0.0.1:{ports['admin']}/api/v1/problems", {"Authorization": f"Bearer {token}"}

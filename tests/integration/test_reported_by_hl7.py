@@ -131,7 +131,7 @@ def test_kill_9_between_telling_and_writing_it_down_is_recognised_by_the_receive
     assert receiver.requests[0].body == receiver.requests[1].body
 
 
-def test_an_notification_waits_for_a_sender_that_was_not_there(config: Path, receiver: Web) -> None:
+def test_a_notification_waits_for_a_sender_that_was_not_there(config: Path, receiver: Web) -> None:
     study = analyse(config)
     assert states(config, study) == [NotificationState.PENDING]
     with Process(config, "scheduler") as scheduler:

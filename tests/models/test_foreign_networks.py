@@ -121,7 +121,7 @@ def test_softmax_is_not_applied_twice(tmp_path: Path) -> None:
         load(spec, device="cpu").warm()
 
 
-def test_a_saved_model_gets_its_twin_and_goes_in_and_out_of_a_folder(tmp_path: Path) -> None:
+def test_a_saved_model_gets_its_onnx_export_and_goes_in_and_out_of_a_folder(tmp_path: Path) -> None:
     small("softmax").export(str(tmp_path / "given"), format="tf_saved_model", verbose=False)
     site = tmp_path / "site"
     spec = add_model(site, written(tmp_path / "given", activation="probability", side=32), None, with_onnx, _text)

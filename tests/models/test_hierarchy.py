@@ -24,7 +24,7 @@ OPACITY, ABNORMAL = label("opacity", 0.3, "abnormal"), label("abnormal", 0.5)
 
 
 @pytest.mark.parametrize(
-    ("opacity", "abnormal", "judged"),
+    ("opacity", "abnormal", "expected"),
     [
         (0.43, 0.40, Consistent(0.43, "opacity")),  # the report that contradicted itself
         (0.60, 0.40, Consistent(0.60)),
@@ -33,8 +33,8 @@ OPACITY, ABNORMAL = label("opacity", 0.3, "abnormal"), label("abnormal", 0.5)
         (0.31, 0.45, Consistent(0.45, "opacity")),
     ],
 )
-def test_what_is_part_of_it_raises_a_parent(opacity: float, abnormal: float, judged: Consistent) -> None:
-    assert consistent((OPACITY, ABNORMAL), (opacity, abnormal)) == (Consistent(opacity), judged)
+def test_what_is_part_of_it_raises_a_parent(opacity: float, abnormal: float, expected: Consistent) -> None:
+    assert consistent((OPACITY, ABNORMAL), (opacity, abnormal)) == (Consistent(opacity), expected)
 
 
 def test_what_is_in_shadow_raises_nothing_that_is_delivered() -> None:
@@ -53,7 +53,7 @@ def test_a_grandparent_is_raised_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "message"),
     [
         ((label("a", 0.5, "b"),), "no label of this model"),
         ((label("a", 0.5, "a"),), "its own ancestor"),
@@ -61,8 +61,8 @@ def test_a_grandparent_is_raised_too() -> None:
         ((label("c", 0.5, "a"), label("a", 0.5, "b"), label("b", 0.5, "a")), "its own ancestor"),
     ],
 )
-def test_parents_that_cannot_be(labels: tuple[LabelSpec, ...], words: str) -> None:
-    with pytest.raises(HierarchyError, match=words):
+def test_parents_that_cannot_be(labels: tuple[LabelSpec, ...], message: str) -> None:
+    with pytest.raises(HierarchyError, match=message):
         check_parents(labels)
 
 

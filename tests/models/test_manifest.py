@@ -126,14 +126,14 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES)
-def test_names_the_mistake(path: Path, right: str, wrong: str, said: str) -> None:
+@pytest.mark.parametrize(("right", "wrong", "message"), MISTAKES)
+def test_names_the_mistake(path: Path, right: str, wrong: str, message: str) -> None:
     text = path.read_text()
     assert right in text
     path.write_text(text.replace(right, wrong, 1))
     with pytest.raises(ManifestError) as caught:
         read_manifest(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 

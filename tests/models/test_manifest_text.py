@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any, Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 
 @st.composite
 def inputs(draw: st.DrawFn) -> InputSpec:
-    channels = draw(st.sampled_from([1, 3]))
+    channels: Literal[1, 3] = draw(st.sampled_from((1, 3)))
     return InputSpec(
         height=draw(st.integers(16, 512)),
         width=draw(st.integers(16, 512)),
@@ -53,7 +54,9 @@ def endpoints(draw: st.DrawFn, kind: ModelKind) -> EndpointSpec | None:
         url, image = "http://10.0.0.1:9000/root", draw(st.sampled_from(ImageFormat))
         return EndpointSpec(EndpointProtocol.FINDINGS_HTTP, url, "vendor", "1", image=image)
     protocol = draw(st.sampled_from([EndpointProtocol.OPEN_INFERENCE_HTTP, EndpointProtocol.OPEN_INFERENCE_GRPC]))
-    files = draw(st.sampled_from([{}, {"ca": "/ca.pem", "certificate": "/node.pem", "token_file": "/run/token"}]))
+    files: dict[str, Any] = draw(
+        st.sampled_from([{}, {"ca": "/ca.pem", "certificate": "/node.pem", "token_file": "/run/token"}])
+    )
     elsewhere = EndpointSpec(protocol, "https://gpu:8000", "chest", draw(st.sampled_from(["", "3"])), **files)
     return draw(st.none() | st.just(elsewhere))
 

@@ -121,12 +121,12 @@ def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "sound.onnx"
     )
-    for name, said in (
+    for name, message in (
         ("broken.onnx", "cannot be loaded"),
         ("folder", "no SavedModel"),
         ("sound.onnx", r"takes \[None, 16000\]"),
     ):
-        with pytest.raises(ModelLoadError, match=said):
+        with pytest.raises(ModelLoadError, match=message):
             look_at(tmp_path / name)
 
 

@@ -193,13 +193,13 @@ def test_a_segmenter_s_probability_is_its_map_s_highest_value(tmp_path: Path) ->
 
 
 def test_two_models_may_say_the_same_word(classifier: ModelSpec) -> None:
-    second_model = replace(classifier, name="twin", mode=Mode.SHADOW)
+    second_model = replace(classifier, name="another", mode=Mode.SHADOW)
     found = predict(Pipeline(None, (classifier, second_model)))
     assert [(finding.model, finding.label) for finding in found.findings] == [
         ("tiny", "lung_opacity"),
         ("tiny", "other"),
-        ("twin", "lung_opacity"),
-        ("twin", "other"),
+        ("another", "lung_opacity"),
+        ("another", "other"),
     ]
     assert len(found.reportable) == 1
 
@@ -233,7 +233,7 @@ def test_a_model_may_wait_for_what_another_finds(classifier: ModelSpec, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "message"),
     [
         (("second", "nobody", "lung_opacity"), "'nobody' does not run"),
         (("tiny", "second", "lung_opacity"), "does not come before it"),
@@ -241,10 +241,10 @@ def test_a_model_may_wait_for_what_another_finds(classifier: ModelSpec, tmp_path
     ],
 )
 def test_a_condition_that_can_never_hold_is_refused(
-    classifier: ModelSpec, condition: tuple[str, str, str], said: str
+    classifier: ModelSpec, condition: tuple[str, str, str], message: str
 ) -> None:
     models = (replace(classifier, name="tiny"), replace(classifier, name="second"))
-    with pytest.raises(ManifestError, match=said):
+    with pytest.raises(ManifestError, match=message):
         Pipeline(None, models, conditions=(Condition(*condition),))
 
 
@@ -272,7 +272,7 @@ def test_the_digest_names_all_that_changes_a_result(classifier: ModelSpec, tmp_p
     others = [
         Pipeline(None, (classifier,)),
         Pipeline(quality, ()),
-        Pipeline(quality, (classifier, replace(classifier, name="twin"))),
+        Pipeline(quality, (classifier, replace(classifier, name="another"))),
         Pipeline(quality, (classifier,), Processing(minimum_fraction=1e-3)),
         Pipeline(quality, (classifier,), Processing(version=base.processing.version + 1)),
         Pipeline(quality, (replace(classifier, digest="1" * 64),)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -66,12 +67,12 @@ def test_refuses_a_file_that_is_no_network(spec: ModelSpec, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("bias", "said"),
+    ("bias", "message"),
     [(float("nan"), "NaN"), (float("inf"), "infinity"), (2.0, "outside of"), (-2.0, "outside of")],
 )
-def test_refuses_answers_that_cannot_be_believed(tmp_path: Path, bias: float, said: str) -> None:
+def test_refuses_answers_that_cannot_be_believed(tmp_path: Path, bias: float, message: str) -> None:
     spec = read_manifest(manifest(classifier_graph(tmp_path / "bad.onnx", bias=bias), "bad"))
-    with pytest.raises(ModelOutputError, match=said):
+    with pytest.raises(ModelOutputError, match=message):
         load(spec).warm()
 
 
@@ -159,8 +160,8 @@ def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelS
     image = keras.Input((SIZE, SIZE, 1))
     maps = keras.layers.Conv2D(2, 3, activation="sigmoid", padding="same", name="maps")(image)
     mean = keras.layers.GlobalAveragePooling2D(name="probabilities")(maps)
-    keras.Model(image, {"probabilities": mean, "maps": maps}).save(tmp_path / "twin.keras")
-    executor = load(replace(spec, file=tmp_path / "twin.keras"), device="cpu", batch=4)
+    keras.Model(image, {"probabilities": mean, "maps": maps}).save(tmp_path / "saved.keras")
+    executor = load(replace(spec, file=tmp_path / "saved.keras"), device="cpu", batch=4)
     executor.warm()
     images = batch(6)
     together = executor.run(images)
@@ -169,9 +170,9 @@ def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelS
         alone = executor.run(images[number : number + 1])
         np.testing.assert_allclose(alone["probabilities"][0], together["probabilities"][number], atol=1e-6)
     with pytest.raises(ModelLoadError, match="its manifest says"):
-        load(replace(spec, file=tmp_path / "twin.keras", input=replace(spec.input, height=64)), device="cpu")
+        load(replace(spec, file=tmp_path / "saved.keras", input=replace(spec.input, height=64)), device="cpu")
     with pytest.raises(ModelLoadError, match="demands a GPU"):
-        load(replace(spec, file=tmp_path / "twin.keras"), device="gpu")
+        load(replace(spec, file=tmp_path / "saved.keras"), device="gpu")
     for name in ("lambda.keras", "lambda.h5"):
         keras.Sequential([image, keras.layers.Lambda(lambda x: x)]).save(tmp_path / name)
         with pytest.raises(ModelLoadError, match="Lambda"):
@@ -230,8 +231,8 @@ def test_a_gpu_that_is_demanded_is_never_a_silent_cpu(spec: ModelSpec, monkeypat
     with pytest.raises(ModelLoadError, match="install onnxruntime-gpu"):
         load(spec, device="gpu")
     available = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]  # noqa: E731
-    monkeypatch.setattr(onnx_executor.onnxruntime, "get_available_providers", available)
-    monkeypatch.setattr(onnx_executor.onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", available)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     with pytest.raises(ModelLoadError, match="could not start on one"):  # the CPU's build only warns of the provider
         load(spec, device="gpu")
     assert load(spec, device="cpu").runs_on == load(spec, device="auto").runs_on == "cpu"

@@ -166,7 +166,9 @@ def test_a_package_with_machine_code_is_locked_for_each_machine(target: str) -> 
     head, *lines = (ROOT / "config" / "locked" / f"{target}.txt").read_text(encoding="utf-8").splitlines()
     assert head.endswith("on Linux, x86_64 and aarch64. Do not edit.")
     digests = {name: found for name, _, found in map(_locked, lines)}
-    installed = {canonicalize_name(each.name): each.read_text("WHEEL") or "" for each in distributions()}
+    installed: dict[str, str] = {
+        canonicalize_name(each.name): each.read_text("WHEEL") or "" for each in distributions()
+    }
     compiled = {name for name in digests if re.search(r"^Tag: .*linux", installed.get(name, ""), re.MULTILINE)}
     assert target == "build" or {"numpy", "onnxruntime", "imagecodecs"} <= compiled
     assert {name for name in compiled if len(digests[name]) < 2} == set()
@@ -211,7 +213,7 @@ def test_the_bill_of_an_image_has_the_packages_of_its_system_too(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("told", "found", "known", "unknown"),
+    ("package", "found", "known", "unknown"),
     [
         ({"name": "a", "version": "1", "vulns": []}, [], 1, 0),
         ({"name": "a", "skip_reason": "not found"}, [], 0, 1),
@@ -224,10 +226,10 @@ def test_the_bill_of_an_image_has_the_packages_of_its_system_too(tmp_path: Path)
     ],
 )
 def test_an_audit_without_a_database_is_no_clean_one(
-    told: dict[str, Any], found: list[str], known: int, unknown: int
+    package: dict[str, Any], found: list[str], known: int, unknown: int
 ) -> None:
     script = runpy.run_path(str(ROOT / ".ci" / "audit"))
-    assert script["verdict"](json.dumps({"dependencies": [told]})) == (found, known, unknown)
+    assert script["verdict"](json.dumps({"dependencies": [package]})) == (found, known, unknown)
 
 
 def test_the_labels_of_the_image_are_true() -> None:

@@ -23,14 +23,14 @@ USERS = (20001, 20002)
 READS_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 
 
-def pleura(store: Path, *words: str, umask: int = 0, user: int | None = None) -> subprocess.CompletedProcess[str]:
+def pleura(store: Path, *arguments: str, umask: int = 0, user: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command as a shell with this umask does, perhaps as another user whose group is root's.
 
     That user may read everything, for the code of this checkout may lie in a home folder, but write only what is open.
     """
     other = ["setpriv", f"--reuid={user}", "--regid=0", "--clear-groups", *READS_ALL] if user is not None else []
     return subprocess.run(
-        [*other, sys.executable, "-P", "-m", "node.cli.main", *words],
+        [*other, sys.executable, "-P", "-m", "node.cli.main", *arguments],
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT), "PLEURA_STORE__FOLDER": str(store), "HOME": str(store)},
         input="a long enough password\na long enough password\n",

@@ -78,7 +78,7 @@ def test_each_port_is_looked_at(tmp_path: Path, values: dict[str, dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("part", "key", "value", "words"),
+    ("part", "key", "value", "message"),
     [
         ("models", "active", ["no-such-model"], "no-such-model"),
         ("listener", "host", "192.0.2.1", "192.0.2.1 is no address of this machine"),
@@ -93,7 +93,7 @@ def test_each_port_is_looked_at(tmp_path: Path, values: dict[str, dict[str, Any]
     ],
 )
 def test_what_no_waiting_mends_is_one_sentence(
-    tmp_path: Path, values: dict[str, dict[str, Any]], part: str, key: str, value: object, words: str
+    tmp_path: Path, values: dict[str, dict[str, Any]], part: str, key: str, value: object, message: str
 ) -> None:
     values.setdefault(part, {})[key] = value
     settings, stop = load(configured(tmp_path, values)), threading.Event()
@@ -102,7 +102,7 @@ def test_what_no_waiting_mends_is_one_sentence(
         check_configuration(settings, stop)
         open_database(settings, stop, pytest.fail)
 
-    with pytest.raises(ServeError, match=re.escape(words)) as raised:
+    with pytest.raises(ServeError, match=re.escape(message)) as raised:
         start()
     assert "\n" not in str(raised.value)
 
@@ -126,7 +126,7 @@ def test_a_broken_sqlite_file_is_one_sentence(tmp_path: Path, values: dict[str, 
 @contextmanager
 def serving(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A node, and the file that has what it says."""
-    output = config.with_name("said.txt")
+    output = config.with_name("output.txt")
     with output.open("wb") as shown, config.with_name("node.log").open("wb") as log:
         node = subprocess.Popen(pleura_command(config, "serve"), stdout=shown, stderr=log)
     try:
@@ -139,12 +139,12 @@ def serving(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
 def test_a_database_that_is_down_is_waited_for(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
     port = free_port()
     values["database"] = {"url": f"postgresql://pleura@127.0.0.1:{port}/pleura"}
-    with serving(configured(tmp_path, values)) as (node, said):
-        wait_until(lambda: "Waiting for the database" in said.read_text(), "the node to say what it waits for")
+    with serving(configured(tmp_path, values)) as (node, printed):
+        wait_until(lambda: "Waiting for the database" in printed.read_text(), "the node to say what it waits for")
         node.send_signal(signal.SIGTERM)
         assert node.wait(60) == 0
-    assert f"no PostgreSQL answers at 127.0.0.1:{port}" in said.read_text()
-    assert "Ready" not in said.read_text()
+    assert f"no PostgreSQL answers at 127.0.0.1:{port}" in printed.read_text()
+    assert "Ready" not in printed.read_text()
     assert "Traceback" not in (tmp_path / "node.log").read_text()
 
 
@@ -161,7 +161,7 @@ def test_a_part_alone_waits_for_its_database(
     tmp_path: Path, values: dict[str, dict[str, Any]], arguments: tuple[str, ...]
 ) -> None:
     values["database"] = {"url": f"postgresql://pleura@127.0.0.1:{free_port()}/pleura"}
-    shown = tmp_path / "said.txt"
+    shown = tmp_path / "output.txt"
     with shown.open("wb") as output:
         part = subprocess.Popen(pleura_command(configured(tmp_path, values), *arguments), stderr=output)
     try:
@@ -179,13 +179,13 @@ def test_a_node_is_ready_when_its_parts_have_answered(
     broker = Broker(server_binary(None), socket_folder / "broker.sock")
     values["broker"] = {"url": broker.url}
     config = configured(tmp_path, values)
-    with serving(config) as (node, said):
+    with serving(config) as (node, printed):
         parts = Parts(load(config))
         wait_until(lambda: list(parts.missing()) == ["the broker"], "the listener and the page", seconds=120)
-        assert "Ready" not in said.read_text()
+        assert "Ready" not in printed.read_text()
         broker.start()
         try:
-            wait_until(lambda: "Ready: PLEURA" in said.read_text(), "the node to be ready", seconds=120)
+            wait_until(lambda: "Ready: PLEURA" in printed.read_text(), "the node to be ready", seconds=120)
             assert list(parts.missing()) == []
             assert CliRunner().invoke(cli, ["--config", str(config), "probe", "serve"]).exit_code == 0
             running = children(node.pid)

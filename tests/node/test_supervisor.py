@@ -52,6 +52,7 @@ def test_a_node_is_healthy_starts_a_killed_part_again_and_leaves_none_behind(ben
         parts = re.findall(r'pleura_part_up\{part="(\w+)"\} 1', _get(settings, "/metrics")[1])
         assert set(parts) == {"listener", "jobs", "deliveries", "scheduler", "hl7", "database", "broker"}
         first = _listener_of(process.pid)
+        assert first is not None
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: _listener_of(process.pid) not in (first, None), "another listener", pause=0.05)
         wait_until(lambda: listener_answers(settings), "the other listener")

@@ -18,8 +18,8 @@ const drawn = () => {
   return elements.some((element) => element.viewport.getImageData?.());
 };
 
-// The picture counts as settled when two looks at it, half a second apart, are the same.
-async function settled(page) {
+// The picture counts as stable when two looks at it, half a second apart, are the same.
+async function stable(page) {
   let last = '';
   for (let look = 0; look < 40; look++) {
     const now = (await page.locator(VIEWPORT).first().screenshot()).toString('base64');
@@ -32,7 +32,7 @@ async function settled(page) {
 
 async function picture(page, path) {
   const style = await page.addStyleTag({ content: PICTURE_ONLY });
-  await settled(page);
+  await stable(page);
   await page.locator(VIEWPORT).first().screenshot({ path });
   await style.evaluate((node) => node.remove());
 }
@@ -68,7 +68,7 @@ async function lookAtSegmentation(page, folder) {
   await openSeries(page, folder.seg);
   await answerYes(page);
   await page.waitForFunction(() => window.services.segmentationService.getSegmentations().length > 0);
-  await settled(page);
+  await stable(page);
   await page.screenshot({ path: `${folder.folder}/ohif-seg.png` });
   await picture(page, `${folder.folder}/shown.png`);
   await showSegments(page, false);
@@ -112,7 +112,7 @@ const contours = (page) =>
 async function lookAtReport(page, folder) {
   await openSeries(page, folder.sr);
   await waitForContours(page);
-  await settled(page);
+  await stable(page);
   await page.screenshot({ path: `${folder.folder}/ohif-sr.png` });
   const words = await page.$$eval('.svg-layer text', (nodes) =>
     nodes.map((node) => [...node.children].map((line) => line.textContent).join('\n')),
@@ -131,7 +131,7 @@ async function look(browser, one) {
     await page.addInitScript(() => localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour'])));
     await page.goto(`http://${ask.origin}/viewer?StudyInstanceUIDs=${one.study}`);
     await page.waitForFunction(drawn);
-    await settled(page);
+    await stable(page);
     const answer = { faults, markers: { image: await markers(page) } };
     if (one.seg) {
       answer.segmentation = await lookAtSegmentation(page, one);

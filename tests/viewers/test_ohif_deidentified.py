@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,16 +32,17 @@ def case(viewers: Viewers, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for outcome in outcomes.values():
         viewers.pacs.upload(outcome.content)
     name = "deidentified"
+    pictures = pictures_of(f"ohif-{name}")
     asked = {
         "name": name,
         "study": outcomes[IMAGE].path.split("/")[1],
         "seg": int(made["seg"].SeriesNumber),
         "sr": int(made["sr"].SeriesNumber),
-        "folder": str(pictures_of(f"ohif-{name}")),
+        "folder": str(pictures),
     }
     answer = viewers.drive("ohif.mjs", [asked], size={"width": 1400, "height": 1000})[name]
     assert "failed" not in answer, answer
-    return {"look": LOOK, **answer, "folder": Path(asked["folder"])}
+    return {"look": LOOK, **answer, "folder": pictures}
 
 
 @pytest.mark.parametrize(

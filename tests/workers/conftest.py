@@ -11,7 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import Settings, Store
+from db.database import Database
+from db.engine import connect, migrate
 from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
+from tests.rules import NO_RULES
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(store=Store(folder=tmp_path))
+
+
+@pytest.fixture
+def database(settings: Settings) -> Database:
+    """An empty database of the node with these settings."""
+    engine = connect(settings.database_url)
+    migrate(engine)
+    return Database(engine, NO_RULES)
 
 
 class Broker:

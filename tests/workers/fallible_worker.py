@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from db import deliveries, jobs
 from db.database import Database, Step
 from db.engine import connect
 from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
+from models.runtime.executor import RunsOn
+from tests.fakes import OneByOne
 from tests.rules import NO_RULES
 from workers.celery import Handler, run_worker
 from workers.composition import analysis_handler, delivery_handler
-from workers.model_state_resolver import ResolvedModels, States
+from workers.model_state_resolver import ModelStateResolver, ResolvedModels, States
 from workers.worker_id import WorkerId
 
 PIPELINE = "f" * 64
@@ -87,14 +89,11 @@ class FallibleDatabase(Database):
         return done
 
 
-class MadeUpNetwork:
+class MadeUpNetwork(OneByOne):
     """Finds the same bright square in every image; one with STUCK_ROWS rows it never finishes."""
 
     def __init__(self, points: Points) -> None:
         self._points = points
-
-    def only(self, names: Collection[str]) -> MadeUpNetwork:
-        return self
 
     def predict(self, model_input: ModelInput) -> Prediction:
         self._points.reach("predicting")
@@ -109,16 +108,18 @@ class MadeUpNetwork:
         return Prediction(shape=(rows, columns), findings=(finding,), models=(MODEL,))
 
 
-class Unswitched:
+class Unswitched(ModelStateResolver):
     """Has one network, and no model that could be switched."""
 
-    runs_on = "cpu"
-
     def __init__(self, points: Points) -> None:
-        self._turn = ResolvedModels(MadeUpNetwork(points))
+        self._models = ResolvedModels(MadeUpNetwork(points))
+
+    @property
+    def runs_on(self) -> RunsOn:
+        return "cpu"
 
     def resolve(self, states: States) -> ResolvedModels:
-        return self._turn
+        return self._models
 
 
 def compose(queue: str, settings: Settings, here: WorkerId) -> Handler:

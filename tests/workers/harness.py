@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from config.settings import Settings, load
 from db.database import Database
@@ -43,8 +43,8 @@ def radiograph(uid: str, rows: int = 64, columns: int = 48) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = CR
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    dataset.file_meta.MediaStorageSOPClassUID = UID(CR)
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     dataset.SOPClassUID, dataset.SOPInstanceUID = CR, uid
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{uid}.1", f"{uid}.2"
     dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate, dataset.PatientSex = "P1", "Test^Pat", "", ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RawDataStorage
 
 from config.destinations import Destination
 from config.routing import RoutingRule
@@ -32,6 +32,7 @@ from db.states import JobState
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
 from models.runtime.executor import ModelUnavailableError
 from tests.commands import record_instance
+from tests.fakes import OneByOne, RecordingTaskQueue
 from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
@@ -118,17 +119,8 @@ class FakeJobs(Scripted):
         return decision
 
 
-class FakeTaskQueue:
-    def __init__(self) -> None:
-        self.deliveries: list[int] = []
-
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        self.deliveries.extend(delivery_ids)
-        return True
-
-
 @dataclass
-class FakePredictor:
+class FakePredictor(OneByOne):
     answer: Prediction | Exception
 
     def predict(self, model_input: ModelInput) -> Prediction:
@@ -136,17 +128,13 @@ class FakePredictor:
             raise self.answer
         return self.answer
 
-    def predict_all(self, images: Sequence[ModelInput]) -> tuple[Prediction, ...]:
-        return tuple(map(self.predict, images))
-
 
 def small_object(kind: str, analysis: Analysis) -> Dataset:
     """A small object whose UID comes from the identity and whose time is the job's."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = RawDataStorage
     dataset.SOPInstanceUID = analysis.identity.uid(kind)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.SeriesInstanceUID = analysis.identity.uid(kind, "series")
@@ -186,7 +174,7 @@ def positive() -> Prediction:
 class Bench:
     jobs: FakeJobs
     tools: AnalysisTools
-    task_queue: FakeTaskQueue
+    task_queue: RecordingTaskQueue
 
     def run(self) -> list[Any]:
         analyse_job(self.jobs.job.id, self.tools)
@@ -214,7 +202,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         (tmp_path / the_job.instance_path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / the_job.instance_path).write_bytes(b"as received")
         pixels = ModelInput(np.zeros((4, 5), np.float32), "1.2.3", spacing=Spacing(0.5, 0.2, "patient"))
-        jobs, task_queue = FakeJobs(the_job, study), FakeTaskQueue()
+        jobs, task_queue = FakeJobs(the_job, study), RecordingTaskQueue()
         ticks = iter(range(1000))
         tools = AnalysisTools(
             settings=settings,
@@ -509,7 +497,8 @@ def routed(work: Bench, *rules: RoutingRule) -> TwoModels:
     settings = work.tools.settings.model_copy(update={"routing": rules})
     modes = {"a": "active", "b": "active"}
     work.tools = replace(work.tools, settings=settings, predictor=predictor, modes=modes)
-    work.jobs.study_detail = lambda _: SimpleNamespace(instances=(), jobs=(), results=())  # type: ignore[method-assign]
+    nothing_before: Any = SimpleNamespace(instances=(), jobs=(), results=())
+    work.jobs.study_detail = lambda study_id: nothing_before  # type: ignore[method-assign]
     return predictor
 
 

@@ -143,7 +143,7 @@ def test_two_queues_of_a_real_broker_are_taken_each_by_its_worker(
     try:
         parts.wait_until(lambda: parts.counts().get("jobs.done") == 2, "the worker without a GPU")
         assert {job(number).worker.split("/")[1] for number in (104, 105)} == {JOBS_CPU}
-        assert parts.task_queue.waiting_jobs(JOBS_GPU) == {1, 2, 3, 4}
+        assert parts.task_queue.waiting_jobs(JOBS_GPU) == frozenset({1, 2, 3, 4})
         parts.task_queue.enqueue_jobs([(1, False)], JOBS_CPU)
         parts.wait_until(lambda: "the job waits in jobs.gpu" in parts.log(), "the worker to leave the job alone")
         assert (job(100).state, job(100).attempts, job(100).queue) == (JobState.QUEUED, 0, JOBS_GPU)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,7 @@ from sqlalchemy import Connection, select
 from config.settings import Settings
 from db import backfill as store
 from db.database import Database
-from db.engine import connect, migrate
 from db.tables import BackfillRun
-from tests.rules import NO_RULES
 from workers.backfill_schedule import BackfillSchedule, due_day
 from workers.destinations.destination_kind import PeerError
 from workers.services import backfill as service
@@ -58,13 +55,6 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> NoStudies:
     made = NoStudies()
     monkeypatch.setattr(service, "open_archive", made.open)
     return made
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    engine = connect(f"sqlite:///{tmp_path / 'node.sqlite'}")
-    migrate(engine)
-    return Database(engine, NO_RULES)
 
 
 def schedule(database: Database, now: datetime) -> BackfillSchedule:

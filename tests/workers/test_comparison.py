@@ -124,7 +124,7 @@ def test_the_area_of_the_other_side_is_not_the_area_before() -> None:
 
 
 @pytest.mark.parametrize("other", [{"model": "another"}, {"model_version": "0"}])
-def test_what_another_network_left_out_is_not_new_and_its_sizes_are_not_compared(other: dict[str, str]) -> None:
+def test_what_another_network_left_out_is_not_new_and_its_sizes_are_not_compared(other: dict[str, Any]) -> None:
     assert kind(on_film(), on_film(probability=0.1, **other)) is None
     assert kind(on_film(side="left"), on_film(side="right", **other)) is None
     (change,) = changes([on_film(lung_share=0.9)], on_film(lung_share=0.1, **other))

@@ -225,7 +225,7 @@ def summary_of(study: Study) -> Dataset:
     return dcmread(BytesIO(made.content))
 
 
-def words(summary: Dataset) -> tuple[str, str]:
+def status_and_text(summary: Dataset) -> tuple[str, str]:
     """Code of the study's status (CID 6042), and its comment."""
     measurements = next(
         item for item in summary.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"
@@ -247,7 +247,7 @@ def test_a_corrected_image_is_told_once_and_under_its_new_identity(study: Study)
     )
     made = summary_of(study)
     assert (str(made.PatientName), made.PatientSex, made.PatientBirthDate) == ("New^Name", "F", "19700101")
-    assert "2 of 2 images analysed." in words(made)[1]
+    assert "2 of 2 images analysed." in status_and_text(made)[1]
     first, second = images(study)
     assert [found.probability for found in first.findings] == [0.7]
     assert [report.sop_instance_uid for report in first.reports] == ["1.5.3"]
@@ -273,15 +273,15 @@ def test_presentation_states_reports_and_notes_are_no_images(study: Study) -> No
     for sop_class in (KEY_OBJECT, REPORT, PRESENTATION):
         study.add(not_eligible=NO_IMAGE, sop_class=sop_class)
     assert len(images(study)) == 1
-    assert words(summary_of(study))[0] == "111222"
-    assert "1 of 1 image analysed." in words(summary_of(study))[1]
+    assert status_and_text(summary_of(study))[0] == "111222"
+    assert "1 of 1 image analysed." in status_and_text(summary_of(study))[1]
 
 
 def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study) -> None:
     study.add(outcome())
     study.add(not_eligible=NOT_ELIGIBLE)
     study.add(outcome(not_analysed=NotEligible("not_frontal_chest", "It does not look like one."), sr=False))
-    status, read = words(summary_of(study))
+    status, read = status_and_text(summary_of(study))
     assert status == "111222"
     assert "1 of 1 image analysed; 2 other images are not to be analysed." in read
 
@@ -299,7 +299,7 @@ def test_an_image_that_should_have_been_analysed_makes_it_partial(
 ) -> None:
     study.add(outcome())
     study.add(**other)
-    read = words(summary_of(study))
+    read = status_and_text(summary_of(study))
     assert read[0] == status
     assert "1 of 2 images analysed." in read[1]
 
@@ -312,7 +312,7 @@ def test_what_a_note_has_taken_back_counts_no_more_and_is_still_told(study: Stud
     first, second = images(study)
     assert (first.analysed, second.analysed, second.eligible) == (True, False, False)
     assert "rejected" in second.reason
-    assert "1 of 1 image analysed;" in words(summary_of(study))[1]
+    assert "1 of 1 image analysed;" in status_and_text(summary_of(study))[1]
 
 
 def test_a_repeat_is_not_told_again(study: Study) -> None:
@@ -322,7 +322,7 @@ def test_a_repeat_is_not_told_again(study: Study) -> None:
     study.database.write(jobs.claim, job_id, "w", NOON, LEASE)
     study.database.write(repeated_instances.record_comparison, job_id, "w", "", NOON)
     assert len(images(study)) == 1
-    assert "1 of 1 image analysed." in words(summary_of(study))[1]
+    assert "1 of 1 image analysed." in status_and_text(summary_of(study))[1]
 
 
 def test_a_summary_tells_the_time_of_the_hospital_s_clocks(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

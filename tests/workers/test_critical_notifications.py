@@ -22,7 +22,7 @@ from db.states import Priority
 from db.study_rules import NotificationRules
 from db.user_tables import Verdict
 from tests.commands import record_instance, record_triage, study_facts
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 from tests.workers.builders import NOON, finding
 from workers.triage import decide
 
@@ -43,7 +43,7 @@ class Node:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.database = Database(engine, alarming(NotificationRules(channels=("webhook",))))
+        self.database = Database(engine, rules_that_notify(NotificationRules(channels=("webhook",))))
         self.images = 0
 
     def film(self, study: str, at: datetime, side: str = "", **changes: Any) -> WorklistRow:
@@ -73,7 +73,7 @@ class Node:
         return self.database.read(study_details.study_detail, row).row
 
     @property
-    def alarmed(self) -> list[int]:
+    def notified(self) -> list[int]:
         with self.engine.connect() as connection:
             return list(connection.scalars(select(NotificationRow.study_id).order_by(NotificationRow.id)))
 
@@ -86,7 +86,7 @@ def node(engine: Engine) -> Node:
 def test_a_daily_film_notifies_once(node: Node) -> None:
     rows = [node.film(f"1.{day}", NOON + day * DAY) for day in range(1, 6)]
     assert [row.priority for row in rows] == [Priority.CRITICAL, *[Priority.URGENT] * 4]
-    assert node.alarmed == [1]
+    assert node.notified == [1]
     assert rows[4].reason == "pneumothorax 93%, known since the film of 2026-02-04"
     assert node.triage("1.1", NOON + 6 * DAY).priority is Priority.CRITICAL, "the first film keeps its priority"
 
@@ -94,13 +94,13 @@ def test_a_daily_film_notifies_once(node: Node) -> None:
 def test_the_other_side_notifies(node: Node) -> None:
     node.film("1.1", NOON, "left")
     node.film("1.2", NOON + DAY, "right")
-    assert node.alarmed == [1, 2]
+    assert node.notified == [1, 2]
 
 
 def test_another_patient_notifies(node: Node) -> None:
     node.film("1.1", NOON)
     node.film("1.2", NOON + DAY, patient_id="P2")
-    assert node.alarmed == [1, 2]
+    assert node.notified == [1, 2]
 
 
 def test_what_a_reader_has_rejected_notifies_again(node: Node, engine: Engine) -> None:
@@ -108,19 +108,19 @@ def test_what_a_reader_has_rejected_notifies_again(node: Node, engine: Engine) -
     (first,) = node.database.read(feedback.findings, 1)
     node.database.write(feedback.give, first.id, Verdict.REJECT, NOON, actor="ann")
     node.film("1.2", NOON + DAY)
-    assert node.alarmed == [1, 2]
+    assert node.notified == [1, 2]
 
 
 def test_an_archive_that_is_filled_notifies_nobody(node: Node) -> None:
     row = node.film("1.1", NOON, study_date="20250101")
     assert row.priority is Priority.ROUTINE
-    assert node.alarmed == []
+    assert node.notified == []
 
 
 def test_an_older_film_that_comes_after_the_newer_one_is_known(node: Node) -> None:
     node.film("1.1", NOON)
     node.film("1.2", NOON + timedelta(hours=1), study_date=(NOON - DAY).strftime("%Y%m%d"))
-    assert node.alarmed == [1]
+    assert node.notified == [1]
 
 
 def test_an_image_after_the_report_is_on_the_list_and_notifies_nobody(node: Node, engine: Engine) -> None:
@@ -130,4 +130,4 @@ def test_an_image_after_the_report_is_on_the_list_and_notifies_nobody(node: Node
     row = node.film("1.1", late, study_date="")
     assert [one.study_id for one in Worklist(node.database.engine).page()] == [1]
     assert (row.priority, row.due_at) == (Priority.URGENT, late + timedelta(minutes=RULES.urgent_minutes))
-    assert node.alarmed == [1], "only the one before the report"
+    assert node.notified == [1], "only the one before the report"

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,12 +21,13 @@ from config.destinations import Destination
 from config.settings import Settings, Workers, load
 from db import jobs
 from db.database import Database
-from db.destinations import Lease
+from db.destinations import DestinationLeases, Lease
 from db.engine import connect, migrate
 from db.records import Outcome, ResultRecord
 from db.states import JOBS
 from tests.commands import record_instance
 from tests.db.examples import received
+from tests.fakes import RecordingTaskQueue
 from tests.orthanc import wait_until
 from tests.rules import NO_RULES
 from tests.workers.builders import FakeClock
@@ -39,7 +40,7 @@ from workers.enqueue import DELIVERIES, TaskQueue
 
 
 @dataclass
-class FakeLeases:
+class FakeLeases(DestinationLeases):
     """One destination; ``free`` says whether it may be called, ``open`` are the ids that wait for it."""
 
     open: list[int]
@@ -78,7 +79,7 @@ class World:
     seconds: float = 0.0
     each: float = 1.0
     sent: list[int] = field(default_factory=list)
-    dispatched: list[int] = field(default_factory=list)
+    task_queue: RecordingTaskQueue = field(default_factory=RecordingTaskQueue)
 
     def deliver(self, delivery_id: int) -> PeerContact:
         self.seconds += self.each
@@ -88,10 +89,6 @@ class World:
             self.leases.open.remove(delivery_id)
         return contact
 
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        self.dispatched += delivery_ids
-        return True
-
     def tools(self) -> DeliveryWorkerTools:
         settings = Settings(
             workers=Workers(backoff_seconds=5),
@@ -100,7 +97,7 @@ class World:
         return DeliveryWorkerTools(
             settings,
             self.leases,
-            self,
+            self.task_queue,
             self.deliver,
             lambda _: self.verification,
             FakeClock(),
@@ -112,13 +109,13 @@ class World:
 def test_a_worker_that_may_not_call_lets_the_message_go() -> None:
     world = World(FakeLeases([1, 2], free=False))
     run_delivery(1, world.tools())
-    assert (world.sent, world.dispatched, world.leases.notes) == ([], [], [])
+    assert (world.sent, world.task_queue.dispatched, world.leases.notes) == ([], [], [])
 
 
 def test_a_worker_works_off_what_waits_for_its_destination() -> None:
     world = World(FakeLeases([1, 2, 3]))
     run_delivery(2, world.tools())
-    assert (world.sent, world.dispatched) == ([2, 1, 3], [])
+    assert (world.sent, world.task_queue.dispatched) == ([2, 1, 3], [])
     assert world.leases.notes == ["left"]
 
 
@@ -126,14 +123,14 @@ def test_a_worker_does_not_stay_for_ever() -> None:
     world = World(FakeLeases(list(range(1, 100))), each=7.0)
     run_delivery(1, world.tools())
     assert world.sent == [1, 2, 3, 4]
-    assert world.dispatched == [5], "the next one is another message's"
+    assert world.task_queue.dispatched == [5], "the next one is another message's"
 
 
 def test_a_destination_that_does_not_answer_is_left_at_once_and_longer_each_time() -> None:
     leases = FakeLeases([1, 2, 3], failures=2)
     world = World(leases, {1: PeerContact.NO_ANSWER})
     run_delivery(1, world.tools())
-    assert (world.sent, world.dispatched) == ([1], [])
+    assert (world.sent, world.task_queue.dispatched) == ([1], [])
     assert (leases.notes, leases.pause) == (["silent", "left"], timedelta(seconds=20))
 
 

@@ -27,8 +27,8 @@ print(Path("/proc/self/oom_score_adj").read_text().strip())
 """
 
 
-@pytest.mark.parametrize(("limit", "said"), [("200 << 20", "too much"), ("0", "enough")])
-def test_a_process_may_take_so_much_more_and_is_the_first_to_end(limit: str, said: str) -> None:
+@pytest.mark.parametrize(("limit", "answer"), [("200 << 20", "too much"), ("0", "enough")])
+def test_a_process_may_take_so_much_more_and_is_the_first_to_end(limit: str, answer: str) -> None:
     command = [sys.executable, "-c", CODE.replace("LIMIT", limit)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == [said, "500"]
+    assert done.stdout.split("\n")[:2] == [answer, "500"]

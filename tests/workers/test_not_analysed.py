@@ -9,15 +9,17 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-import highdicom
 import pytest
 from pydicom import Dataset, dcmread
 
 from config.destinations import Destination
 from db import studies
 from db.records import NotEligible, Outcome
+from models.contract import Code
+from tests.workers.builders import NOON
+from tests.workers.results.sources import measurement_report
 from tests.workers.results.test_objects import complaints
-from tests.workers.test_completion import NOON, Study, outcome
+from tests.workers.test_completion import Study, outcome
 from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.not_analysed import not_analysed_images
 from workers.results import codes
@@ -47,7 +49,7 @@ def read(made: EncodedResult) -> Dataset:
     return dcmread(BytesIO(made.content))
 
 
-def status_of(report: Dataset) -> codes.Code:
+def status_of(report: Dataset) -> Code:
     (group,) = next(item for item in report.ContentSequence if item.ValueType == "CONTAINER" and _is_measured(item))[
         "ContentSequence"
     ].value
@@ -86,7 +88,7 @@ def _is_measured(item: Dataset) -> bool:
     ids=["lone lateral", "child", "For Processing", "unreadable", "rotated"],
 )
 def test_one_coded_result_with_the_reason(
-    study: Study, build: Callable[[Study], None], sentence: str, status: codes.Code
+    study: Study, build: Callable[[Study], None], sentence: str, status: Code
 ) -> None:
     build(study)
     (made,) = study.summarise(destination("seg", "sr", "summary"))
@@ -157,7 +159,7 @@ def test_the_predicts_read_it(study: Study, tmp_path: Path) -> None:
         path.write_bytes(made.content)
         assert complaints(path)[0] == [], made.record.kind
     report = tmp_path / "sr.dcm"
-    assert highdicom.sr.srread(report).content.get_image_measurement_groups()
+    assert measurement_report(report).get_image_measurement_groups()
     program = Path(sys.executable).with_name("tid1500reader")
     out = tmp_path / "sr.json"
     subprocess.run([program, "--inputDICOM", report, "--outputMetadata", out], check=True, capture_output=True)

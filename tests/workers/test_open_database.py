@@ -56,7 +56,7 @@ def test_triage_is_written_in_one_place() -> None:
 
 
 def test_who_lets_triage_decide_tells_of_what_is_critical(tmp_path: Path) -> None:
-    settings = Settings(store=Store(folder=tmp_path), notifications=WEBHOOK)  # type: ignore[arg-type]
+    settings = Settings(store=Store(folder=tmp_path), notifications=WEBHOOK)
     engine = connect(settings.database_url)
     migrate(engine)
     database = database_of(settings)

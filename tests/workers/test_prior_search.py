@@ -98,7 +98,9 @@ def test_a_search_whose_process_was_lost_is_ended_by_the_next_one(tmp_path: Path
         search = prior_search(settings, database, lambda: NOW, lambda seconds: False)
         assert search is not None
         search.once()
-        assert database.read(study_detail, 1).prior_search.problem == "the search for a prior was interrupted"
+        found = database.read(study_detail, 1).prior_search
+        assert found is not None
+        assert found.problem == "the search for a prior was interrupted"
 
 
 def test_without_an_archive_nothing_is_searched(tmp_path: Path) -> None:
@@ -106,8 +108,8 @@ def test_without_an_archive_nothing_is_searched(tmp_path: Path) -> None:
         assert prior_search(Settings(), database, lambda: NOW, lambda seconds: False) is None
 
 
-@pytest.mark.parametrize(("kinds", "told"), [(("sr",), True), (("sr", "summary"), False)])
-def test_doctor_says_where_nobody_gets_a_comparison(kinds: tuple[str, ...], told: bool) -> None:
+@pytest.mark.parametrize(("kinds", "warned"), [(("sr",), True), (("sr", "summary"), False)])
+def test_doctor_says_where_nobody_gets_a_comparison(kinds: tuple[str, ...], warned: bool) -> None:
     pacs = Destination(name="pacs", ae_title="PACS", host="pacs", port=104, kinds=kinds)
     settings = Settings(destinations=(pacs,), priors=Priors(archive="pacs"))
-    assert bool(list(check_comparisons(settings))) is told
+    assert bool(list(check_comparisons(settings))) is warned

@@ -13,6 +13,7 @@ import pytest
 from pydicom import Dataset, Sequence, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     BasicTextSRStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -33,7 +34,7 @@ Write = Callable[..., Path]
 def write(tmp_path: Path) -> Write:
     def _write(name: str, dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> Path:
         made = deepcopy(dataset)
-        made.file_meta.TransferSyntaxUID = syntax
+        made.file_meta.TransferSyntaxUID = UID(syntax)
         if syntax == RLELossless:
             made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             made.compress(RLELossless, encoding_plugin="pydicom")
@@ -66,7 +67,7 @@ def encoded(syntax: str) -> Dataset:
         frame = imagecodecs.jpeg8_encode((pixels >> 4).astype(np.uint8), level=60)
         made.BitsAllocated = made.BitsStored = 8
         made.HighBit = 7
-    made.PixelData = encapsulate([frame])
+    made.PixelData = encapsulate([bytes(frame)])
     made["PixelData"].VR = "OB"
     return made
 
@@ -103,7 +104,7 @@ def test_what_is_added_on_the_way_makes_no_other_image(write: Write, additions: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "reason"),
     [
         ({"PatientID": "P2"}, "PatientID"),
         ({"PatientID": ""}, "PatientID"),
@@ -116,9 +117,9 @@ def test_what_is_added_on_the_way_makes_no_other_image(write: Write, additions: 
         ({"PhotometricInterpretation": "MONOCHROME1"}, "PhotometricInterpretation"),
     ],
 )
-def test_another_identity_or_meaning_is_another_instance(write: Write, changes: dict[str, Any], words: str) -> None:
+def test_another_identity_or_meaning_is_another_instance(write: Write, changes: dict[str, Any], reason: str) -> None:
     found = difference(write("a", image()), write("b", image(**changes)))
-    assert found == f"other {words}", "which attributes, never their values"
+    assert found == f"other {reason}", "which attributes, never their values"
 
 
 def test_one_other_pixel_is_another_image(write: Write) -> None:

@@ -33,7 +33,7 @@ def database(tmp_path: Path) -> Database:
     return Database(engine, NO_RULES)
 
 
-def study(database: Database, folder: Path, number: int, *, sent: bool = True, settled: bool = True) -> list[Path]:
+def study(database: Database, folder: Path, number: int, *, sent: bool = True, complete: bool = True) -> list[Path]:
     """A study with one image and one result, brought as far as a test wants it; its files are given back."""
     paths = [folder / f"instances/{number}.dcm", folder / f"results/{number}.dcm"]
     for path in paths:
@@ -50,7 +50,7 @@ def study(database: Database, folder: Path, number: int, *, sent: bool = True, s
         series_instance_uid=f"1.4.{number}",
     )
     (job_id,) = record_instance(database, received, None, "p" * 64, NOON).job_ids
-    if not settled:
+    if not complete:
         return paths
     database.write(jobs.claim, job_id, "w", NOON, LEASE)
     result = ResultRecord("seg", "1.2", f"1.5.{number}", "1.6", "d", f"results/{number}.dcm", 1)
@@ -80,7 +80,7 @@ def test_files_of_a_complete_and_delivered_study_go(database: Database, tmp_path
     "spoil",
     [
         lambda database, folder: study(database, folder, 1, sent=False),
-        lambda database, folder: study(database, folder, 1, settled=False),
+        lambda database, folder: study(database, folder, 1, complete=False),
         lambda database, folder: [
             *study(database, folder, 1),
             database.write(

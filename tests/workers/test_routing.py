@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ FULL = ImageFacts(
     sex="F",
     age_years=61.5,
 )
-CONDITIONS = {
+CONDITIONS: dict[str, Any] = {
     "calling_ae_titles": ["ICU_DX"],
     "called_ae_titles": ["PLEURA"],
     "station_names": ["^mobile"],
@@ -55,7 +56,7 @@ CONDITIONS = {
 }
 
 
-def rule(name: str = "r", **values: object) -> RoutingRule:
+def rule(name: str = "r", **values: Any) -> RoutingRule:
     return RoutingRule.model_validate({"name": name, **values})
 
 
@@ -75,7 +76,7 @@ def test_all_conditions_must_match_and_the_decision_says_which_did() -> None:
     assert decided.why.startswith("calling AE title ICU_DX; called AE title PLEURA; station name MOBILE3; ")
     assert decided.why.endswith("sex F; view AP; age 61.5")
     for field in fields(ImageFacts):
-        nothing: dict[str, object] = {field.name: () if field.name == "views" else None if "age_" in field.name else ""}
+        nothing: dict[str, Any] = {field.name: () if field.name == "views" else None if "age_" in field.name else ""}
         other = route(replace(FULL, **nothing), [rule(**CONDITIONS)])
         assert other is not None
         assert other.rule == "", field.name
@@ -95,7 +96,7 @@ def test_the_first_rule_that_matches_decides_and_none_after_it_is_looked_at() ->
     assert route(FULL, ()) is None
 
 
-def header(**values: object) -> Dataset:
+def header(**values: Any) -> Dataset:
     made = Dataset()
     for keyword, value in values.items():
         setattr(made, keyword, value)
@@ -127,7 +128,7 @@ def test_a_header_is_read_as_it_is_written() -> None:
         st.text(max_size=20) | st.lists(st.text(max_size=5), max_size=3),
     )
 )
-def test_any_header_gets_a_decision(values: dict[str, object]) -> None:
+def test_any_header_gets_a_decision(values: dict[str, Any]) -> None:
     rules = [rule("m", modalities=["DX"], views=["AP"], minimum_age_years=3), rule("s", station_names=["x"])]
     decided = route(facts_of(header(**values)), rules)
     assert decided is not None
@@ -148,7 +149,7 @@ def test_what_a_rule_excludes_says_by_which_rule_and_why() -> None:
     ("chosen", "run"),
     [(None, ("a", "b")), (("b",), ("b",)), (("b", "gone"), ("b",)), (("gone",), ("a", "b"))],
 )
-def test_models_that_are_configured_no_more_leave_no_image_unread(
+def test_models_that_are_configured_no_more_leave_no_image_unanalysed(
     chosen: tuple[str, ...] | None, run: tuple[str, ...]
 ) -> None:
     assert models_that_run(Route("r", "", chosen), ("a", "b")) == run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from db import deliveries, jobs, priors, studies
 from db.node_rules import Rules
 from db.queries import retention
 from db.records import IS_PRIOR, IS_REPORTED, ExpiredStudy, ResultRecord, Route, StudyFacts, TriageDecision
+from tests.fakes import RecordingTaskQueue
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts
@@ -123,32 +124,11 @@ class FakeDatabase(Scripted):
         return (50,)
 
 
-@dataclass
-class FakeTaskQueue:
-    works: bool = True
-    there: frozenset[int] = frozenset()
-    dispatched: list[Any] = field(default_factory=list)
-
-    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = "jobs") -> bool:
-        self.dispatched.extend(jobs)
-        return self.works
-
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        self.dispatched.extend(delivery_ids)
-        return self.works
-
-    def waiting_jobs(self, queue: str = "jobs") -> frozenset[int] | None:
-        return self.there if self.works else None
-
-    def waiting_deliveries(self) -> frozenset[int] | None:
-        return self.there if self.works else None
-
-
 SUMMARY = EncodedResult(ResultRecord("summary", "1.2", "1.2.3", "1.2.4", "d", "results/dd/d.dcm", 4), b"DICM")
 
 
 def scheduler(
-    database: FakeDatabase, task_queue: FakeTaskQueue, folder: Path, *summaries: EncodedResult, hours: float = 0
+    database: FakeDatabase, task_queue: RecordingTaskQueue, folder: Path, *summaries: EncodedResult, hours: float = 0
 ) -> Scheduler:
     settings = Settings(
         store=Store(folder=folder),
@@ -162,21 +142,21 @@ def scheduler(
 
 
 def test_it_enqueues_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
-    database, task_queue = FakeDatabase(jobs=((1, True), (2, False)), deliveries=(9,)), FakeTaskQueue()
+    database, task_queue = FakeDatabase(jobs=((1, True), (2, False)), deliveries=(9,)), RecordingTaskQueue()
     scheduler(database, task_queue, tmp_path).once()
     assert task_queue.dispatched == [(1, True), (2, False), 9]
     assert database.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)]
 
 
 def test_what_the_broker_did_not_hear_is_not_noted_as_enqueued(tmp_path: Path) -> None:
-    database, task_queue = FakeDatabase(jobs=((1, True),), deliveries=(9,)), FakeTaskQueue(works=False)
+    database, task_queue = FakeDatabase(jobs=((1, True),), deliveries=(9,)), RecordingTaskQueue(works=False)
     scheduler(database, task_queue, tmp_path).once()
     assert database.notes == []
 
 
 def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = FakeDatabase(late=(3, 4))
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path)
     with caplog.at_level(logging.WARNING):
         node_scheduler.once()
         node_scheduler.once()
@@ -189,7 +169,7 @@ def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> None:
-    database, task_queue = FakeDatabase(quiet=(1,), study=facts(activity=7)), FakeTaskQueue()
+    database, task_queue = FakeDatabase(quiet=(1,), study=facts(activity=7)), RecordingTaskQueue()
     scheduler(database, task_queue, tmp_path, replace(SUMMARY, compared_with="1.9")).once()
     assert database.compared_with == ["1.9"]
     assert database.notes == [
@@ -202,7 +182,7 @@ def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> No
 
 def test_what_triage_has_decided_already_is_not_written_again(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,))
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path, SUMMARY)
     decision = decide(database.study, node_scheduler.settings.triage, NOON)
     database.study = replace(database.study, decision=decision)
     node_scheduler.once()
@@ -218,7 +198,7 @@ def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path, many_wai
     wait, it is one at a time.
     """
     database = FakeDatabase(quiet=tuple(range(1, 9)), many_wait=many_wait)
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path)
     seconds = [0.0]
 
     def summarise(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
@@ -232,7 +212,7 @@ def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path, many_wai
 
 def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,))
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path)
 
     def fail(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
         raise OSError("the image is gone")
@@ -249,7 +229,7 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
 def test_what_has_its_message_already_is_not_enqueued_again(tmp_path: Path) -> None:
     database, task_queue = (
         FakeDatabase(jobs=((1, True), (2, False)), deliveries=(9,)),
-        FakeTaskQueue(there=frozenset({2, 9})),
+        RecordingTaskQueue(there=frozenset({2, 9})),
     )
     scheduler(database, task_queue, tmp_path).once()
     assert task_queue.dispatched == [(1, True)]
@@ -263,7 +243,7 @@ def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
     rarely.
     """
     database = FakeDatabase(quiet=(1, 2))
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path)
     node_scheduler.elapsed, seconds = lambda: seconds[0], [0.0]
     node_scheduler.studies.elapsed = node_scheduler.elapsed
     tries: list[float] = []
@@ -286,7 +266,7 @@ def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
 
 def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,), deliveries=(9,))
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path, SUMMARY)
     pulled: list[datetime] = []
 
     def pull_back(now: datetime) -> int:
@@ -308,7 +288,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
 def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
     old = facts(first_received_at=NOON - timedelta(hours=5))
     database = FakeDatabase(quiet=(1,), study=old)
-    scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY, hours=4).once()
+    scheduler(database, RecordingTaskQueue(), tmp_path, SUMMARY, hours=4).once()
     assert database.notes[-1] == (
         "complete",
         ["summary"],
@@ -319,14 +299,14 @@ def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
 
 
 def test_a_study_in_which_something_arrived_meanwhile_stays_open(tmp_path: Path) -> None:
-    database, task_queue = FakeDatabase(quiet=(1,), arrived=True), FakeTaskQueue()
+    database, task_queue = FakeDatabase(quiet=(1,), arrived=True), RecordingTaskQueue()
     scheduler(database, task_queue, tmp_path).once()
     assert task_queue.dispatched == []
 
 
 def test_a_study_with_waiting_jobs_is_left_alone(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,), study=facts(jobs_waiting=1))
-    scheduler(database, FakeTaskQueue(), tmp_path).once()
+    scheduler(database, RecordingTaskQueue(), tmp_path).once()
     assert database.notes == []
 
 
@@ -366,7 +346,7 @@ def test_only_a_study_without_waiting_jobs_may_complete() -> None:
 
 def test_a_summary_waits_for_a_prior_only_where_the_site_wants_one(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,), prior_comes=True)
-    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY)
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path, SUMMARY)
     settings = node_scheduler.settings
     node_scheduler.settings = settings.model_copy(update={"priors": Priors(archive="pacs")})
     node_scheduler.once()

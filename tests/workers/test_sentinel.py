@@ -17,7 +17,7 @@ __all__ = ["certificates"]
 
 
 def _settings(servers: Sentinels, query: str = "", **secrets: str) -> Settings:
-    return Settings(broker={"url": servers.url(query), **secrets})  # type: ignore[arg-type]
+    return Settings(broker={"url": servers.url(query), **secrets})
 
 
 @pytest.mark.peer("redis-server")
@@ -36,7 +36,7 @@ def test_messages_go_to_the_new_primary(tmp_path: Path, certificates: Certificat
         task_queue = TaskQueue(settings.broker_url)
         try:
             assert task_queue.enqueue_jobs([(1, False)])
-            assert task_queue.waiting_jobs() == {1}
+            assert task_queue.waiting_jobs() == frozenset({1})
             assert check_broker(settings).ok
             assert broker_facts(settings) is not None
             servers.kill_primary()
@@ -49,5 +49,5 @@ def test_messages_go_to_the_new_primary(tmp_path: Path, certificates: Certificat
         assert check_broker(settings).ok
         wrong = check_broker(_settings(servers, f"&ssl_ca_certs={ca}", **secrets | {"password": "other"}))
         assert "does not accept the password" in wrong.found
-        nobody = Settings(broker={"url": servers.url().replace("=pleura", "=lung"), **secrets})  # type: ignore[arg-type]
+        nobody = Settings(broker={"url": servers.url().replace("=pleura", "=lung"), **secrets})
         assert not check_broker(nobody).ok

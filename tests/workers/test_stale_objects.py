@@ -106,7 +106,7 @@ class Node:
             ResultRecord("seg", SEG, "2.25.1", "2.25.11", "d", "results/1", 1),
             ResultRecord("sr", SR, "2.25.2", "2.25.12", "d", "results/2", 1),
         )
-        everything = {name: ("seg", "sr") for name, _ in peers}
+        everything: dict[str, tuple[str, ...]] = {name: ("seg", "sr") for name, _ in peers}
         delivery_ids = self.database.write(
             jobs.finish, job_id, "w", Outcome(results=results, destinations=everything), NOON
         )

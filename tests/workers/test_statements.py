@@ -15,7 +15,7 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import Connection, Engine, event, func, select
 
-from config.settings import Settings, Store
+from config.settings import Settings
 from db.database import Database
 from db.engine import WRITING, connect, migrate
 from db.records import StudyFacts, TriageDecision
@@ -24,8 +24,9 @@ from db.tables import Study
 from models.contract import Mode, ModelInput
 from tests.commands import record_instance
 from tests.db.examples import PIPELINE, received
+from tests.fakes import RecordingTaskQueue
 from tests.workers.builders import NOON, FakeClock
-from tests.workers.test_analysis import EQUIPMENT, FakePredictor, FakeTaskQueue, positive, small_object
+from tests.workers.test_analysis import EQUIPMENT, FakePredictor, positive, small_object
 from tests.workers.test_scheduler import SUMMARY
 from workers.analysis import analyse_job
 from workers.analysis_tools import AnalysisTools
@@ -59,11 +60,6 @@ def counted(engine: Engine) -> Iterator[Counter[str]]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(store=Store(folder=tmp_path))
-
-
-@pytest.fixture
 def database(settings: Settings) -> Database:
     engine = connect(settings.database_url)
     migrate(engine)
@@ -87,7 +83,7 @@ def analyse(settings: Settings, database: Database) -> Callable[[int], None]:
         encode=encode,
         equipment=EQUIPMENT,
         pipeline=PIPELINE,
-        task_queue=FakeTaskQueue(),
+        task_queue=RecordingTaskQueue(),
         clock=FakeClock(),
         elapsed=lambda: 0.0,
         worker="host/jobs/0/0#1",
@@ -129,7 +125,7 @@ def scheduler(settings: Settings, database: Database) -> Scheduler:
         return [replace(SUMMARY, record=replace(SUMMARY.record, sop_instance_uid=f"1.9.{study.study_id}"))]
 
     clock, retention = FakeClock(NOON + timedelta(hours=1)), Retention(settings.store.folder, 0, database)
-    return Scheduler(settings, database, FakeTaskQueue(), clock, summarise, retention, lambda now: None)
+    return Scheduler(settings, database, RecordingTaskQueue(), clock, summarise, retention, lambda now: None)
 
 
 def complete_studies(connection: Connection) -> int:

@@ -5,37 +5,20 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-
-from config.settings import Settings, Store
+from config.settings import Settings
 from config.traces import Traces
 from db import deliveries, jobs
 from db.database import Database
-from db.engine import connect, migrate
 from db.queries.traces import Ended, Ends, TracedDelivery, TracedImage, Transition
 from tests.commands import record_instance
 from tests.db.examples import LATERAL, MINUTE, NOW, PIPELINE, claim, outcome, received, record
 from tests.otlp import attributes_of, collecting
-from tests.rules import NO_RULES
 from workers.traces.exporting import SpanSender, sending_traces
 from workers.traces.spans import Span, spans_of, trace_of
 
 SECOND = timedelta(seconds=1)
 TIMINGS = {"read": 0.5, "predict": 2.0, "encode": 1.0, "write": 0.25, "predict.gate": 0.1}
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(store=Store(folder=tmp_path))
-
-
-@pytest.fixture
-def database(settings: Settings) -> Database:
-    engine = connect(settings.database_url)
-    migrate(engine)
-    return Database(engine, NO_RULES)
 
 
 def analysed(database: Database, number: int = 1) -> tuple[int, tuple[int, ...]]:

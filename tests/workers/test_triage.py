@@ -295,7 +295,7 @@ def test_the_wait_is_bounded(study: StudyFacts, policy: Triage) -> None:
 
 @given(studies, findings, rules)
 def test_a_finding_in_shadow_changes_nothing(study: StudyFacts, more: FindingRecord, policy: Triage) -> None:
-    study = replace(study, findings=(*study.findings, replace(more, label="judged", present=False, shadow=False)))
+    study = replace(study, findings=(*study.findings, replace(more, label="absent", present=False, shadow=False)))
     shadowed = replace(study, findings=(*study.findings, replace(more, shadow=True)))
     assert decide(shadowed, policy, NOON) == decide(study, policy, NOON)
 

@@ -73,7 +73,7 @@ def test_patients_without_an_identifier_are_not_one_patient(database: Database) 
     assert _facts(database, now).priors == ()
 
 
-def test_a_on_hold_study_says_nothing_and_is_told_nothing(database: Database) -> None:
+def test_a_study_on_hold_is_no_prior_and_has_none(database: Database) -> None:
     first = _analysed(database, 1, NOW, finding())
     now = _analysed(database, 2, NOW + DAY, finding())
     database.write(holds.hold, first, "whose is it?", "ann", NOW + DAY)

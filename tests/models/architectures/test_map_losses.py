@@ -1,5 +1,7 @@
 """The losses of maps and of classes that exclude each other: by hand, and against Keras's and scikit-learn's own."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss
@@ -29,7 +31,7 @@ def some_maps(labels: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return truth, rng.normal(0, 2, truth.shape).astype(np.float32)
 
 
-def numbers(loss: object) -> np.ndarray:
+def numbers(loss: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(loss), np.float64)
 
 
@@ -96,7 +98,7 @@ def test_bce_of_a_map_is_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("loss", [map_bce, map_dice(), map_focal()])
-def test_what_is_not_known_costs_nothing_and_teaches_nothing(loss: object) -> None:
+def test_what_is_not_known_costs_nothing_and_teaches_nothing(loss: Any) -> None:
     truth, logits = some_maps(2)
     known = np.ones_like(truth)
     known[..., 1] = 0
@@ -116,7 +118,7 @@ def test_a_sum_of_losses() -> None:
 
 
 @pytest.mark.parametrize("loss", [map_bce, map_dice(), map_focal()])
-def test_no_loss_overflows(loss: object) -> None:
+def test_no_loss_overflows(loss: Any) -> None:
     found = numbers(loss(packed(column([1, 0])), column([-1000, 1000])))
     assert np.isfinite(found).all()
     assert found > 0

@@ -27,36 +27,36 @@ def batch(labels: list[list[float]], known: list[list[float]] | None = None) -> 
     )
 
 
-def told(of: Plan, given: Batch) -> tuple[np.ndarray, np.ndarray]:
+def truths(of: Plan, given: Batch) -> tuple[np.ndarray, np.ndarray]:
     truth = head_truths(read_head(of, OPTIONS), given)["logits"]
     return truth[:, : truth.shape[1] // 2], truth[:, truth.shape[1] // 2 :]
 
 
 def test_a_sigmoid_head_is_told_each_label_and_how_far_it_is_known() -> None:
-    values, weights = told(plan(class_weights="1, 2, 0.5"), batch([[0, 1, 1], [0, 1, 0]], [[1, 0.5, 1], [1, 0, 1]]))
+    values, weights = truths(plan(class_weights="1, 2, 0.5"), batch([[0, 1, 1], [0, 1, 0]], [[1, 0.5, 1], [1, 0, 1]]))
     assert values.tolist() == [[0, 1, 1], [0, 1, 0]]
     assert weights.tolist() == [[1, 1, 0.5], [1, 0, 1]]
 
 
 def test_a_softmax_head_is_told_one_class() -> None:
-    values, weights = told(plan(head="softmax", class_weights="1,2,4"), batch([[0, 0, 1], [1, 0, 0]]))
+    values, weights = truths(plan(head="softmax", class_weights="1,2,4"), batch([[0, 0, 1], [1, 0, 0]]))
     assert values.tolist() == [[0, 0, 1], [1, 0, 0]]
     assert (values * weights).sum(axis=1).tolist() == [4, 1]
 
 
 def test_classes_that_are_true_together_share() -> None:
-    values, _ = told(plan(head="softmax"), batch([[0, 1, 1]]))
+    values, _ = truths(plan(head="softmax"), batch([[0, 1, 1]]))
     assert values.tolist() == [[0, 0.5, 0.5]]
 
 
 def test_an_example_of_no_class_says_nothing() -> None:
-    _, weights = told(plan(head="softmax"), batch([[0, 0, 0]]))
+    _, weights = truths(plan(head="softmax"), batch([[0, 0, 0]]))
     assert not weights.any()
 
 
 def test_an_example_of_no_class_is_of_the_first_where_that_means_nothing_found() -> None:
     given = batch([[0, 0, 0], [0, 0, 0]], [[0, 1, 1], [0, 1, 0]])
-    values, weights = told(plan(head="softmax", first_is_nothing=True), given)
+    values, weights = truths(plan(head="softmax", first_is_nothing=True), given)
     assert values[0].tolist() == [1, 0, 0]
     assert weights[0, 0] == 1
     assert not weights[1].any()  # whether it shows a pneumothorax is not known
@@ -64,7 +64,7 @@ def test_an_example_of_no_class_is_of_the_first_where_that_means_nothing_found()
 
 
 def test_the_engines_own_weights_are_kept_by_a_softmax_head() -> None:
-    _, weights = told(plan(head="softmax"), batch([[0, 1, 0]], [[0.7, 0.3, 2.0]]))
+    _, weights = truths(plan(head="softmax"), batch([[0, 1, 0]], [[0.7, 0.3, 2.0]]))
     assert weights[0, 1] == pytest.approx(0.3)
 
 

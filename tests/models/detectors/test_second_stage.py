@@ -97,10 +97,12 @@ def test_masks_are_pooled_or_asked_for() -> None:
     masks = np.zeros((1, 4, 4, 1), np.float32)
     masks[0, :2, :1] = 1
     batch = Batch(np.zeros((1, 4, 4, 1), np.float32), np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), masks)
-    np.testing.assert_array_equal(masks_for(batch, np.zeros((1, 0, 5)), "masks", 4)[0, ..., 0], [[0.5, 0], [0, 0]])
+    np.testing.assert_array_equal(
+        masks_for(batch, np.zeros((1, 0, 5), np.float32), "masks", 4)[0, ..., 0], [[0.5, 0], [0, 0]]
+    )
     none = Batch(batch.pixels, batch.labels, batch.known)
     with pytest.raises(ValueError, match="rectangles"):
-        masks_for(none, np.zeros((1, 0, 5)), "masks", 4)
+        masks_for(none, np.zeros((1, 0, 5), np.float32), "masks", 4)
 
 
 def test_the_mask_loss_looks_at_the_own_label_inside_the_own_box() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.architectures.base import Batch
 from models.detectors.boxes import AnchorPlan, decode, overlaps
-from models.detectors.targets import Array, boxes_of, complete, match
+from models.detectors.targets import boxes_of, complete, match
 from models.localise import region_boxes
 from tests.models.training.keras_or_skip import require_keras
 
@@ -21,7 +24,7 @@ NOTHING = [0, 0, 0, 0, -1]
 ANCHORS = AnchorPlan(32, (8,), (1.0, 2.0), (1.0,)).boxes()
 
 
-def batch(boxes: list[list[list[float]]] | None, labels: list[list[float]], **more: Array | None) -> Batch:
+def batch(boxes: Sequence[Sequence[Sequence[float]]] | None, labels: Sequence[Sequence[float]], **more: Any) -> Batch:
     found = np.array(labels, np.float32)
     known = more.pop("known", None)
     return Batch(

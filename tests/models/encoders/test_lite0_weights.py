@@ -1,9 +1,10 @@
-"""The published weights fit our twin, and the reader of their file executes nothing."""
+"""The published weights fit our network, and the reader of their file executes nothing."""
 
 import importlib.util
 import pickle
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,12 +26,12 @@ published = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def network() -> object:
+def network() -> keras.Model:
     return lite0()
 
 
 @published
-def test_every_layer_takes_its_weights(network: object) -> None:
+def test_every_layer_takes_its_weights(network: keras.Model) -> None:
     state = weights.read_state(weights.published_file())
     assert weights.initialise(network, state) == 99
     kernel = next(layer for layer in network.layers if layer.name == "stem").get_weights()[0]
@@ -38,7 +39,7 @@ def test_every_layer_takes_its_weights(network: object) -> None:
 
 
 @published
-def test_says_what_the_pytorch_network_says(network: object) -> None:
+def test_says_what_the_pytorch_network_says(network: keras.Model) -> None:
     # Five largest of 1,000 probabilities for a fixed pattern, from efficientnet-lite-pytorch 0.1.0 on PyTorch 2.13.
     weights.initialise(network, weights.read_state(weights.published_file()))
     axis = np.linspace(-1, 1, 224, dtype=np.float32)
@@ -78,7 +79,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 @published
-def test_a_missing_tensor_is_named(network: object) -> None:
+def test_a_missing_tensor_is_named(network: keras.Model) -> None:
     state = weights.read_state(weights.published_file())
     del state["_conv_head.weight"]
     with pytest.raises(weights.WeightsError, match="_conv_head"):
@@ -86,7 +87,7 @@ def test_a_missing_tensor_is_named(network: object) -> None:
 
 
 @published
-def test_knows_a_palace_by_the_published_preprocessing(network: object) -> None:
+def test_knows_a_palace_by_the_published_preprocessing(network: keras.Model) -> None:
     from sklearn.datasets import load_sample_image
 
     weights.initialise(network, weights.read_state(weights.published_file()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ class Torch:
         return self.state[name]
 
     def conv(
-        self, x: object, name: str, out: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
-    ) -> object:
+        self, x: Any, name: str, out: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
+    ) -> Any:
         fan = kernel * kernel * int(x.shape[-1]) // groups
         weight = self._take(f"{name}.weight", (out, int(x.shape[-1]) // groups, kernel, kernel), -1, 1)
         weight *= np.sqrt(6 / fan) / np.abs(weight).max()
@@ -41,26 +42,26 @@ class Torch:
         made = ops.conv(padded, weight.transpose(2, 3, 1, 0), strides=stride, padding="valid")
         return made + self._take(f"{name}.bias", (out,), -0.5, 0.5) if bias else made
 
-    def norm(self, x: object, name: str) -> object:
+    def norm(self, x: Any, name: str) -> Any:
         channels = (int(x.shape[-1]),)
         scale, shift = self._take(f"{name}.weight", channels, 0.5, 1), self._take(f"{name}.bias", channels, -0.2, 0.2)
         mean = self._take(f"{name}.running_mean", channels, -0.2, 0.2)
         variance = self._take(f"{name}.running_var", channels, 0.8, 1.5)
         return (x - mean) / np.sqrt(variance + 1e-5) * scale + shift
 
-    def stem(self, image: object, conv: str, norm: str) -> tuple[object, object]:
+    def stem(self, image: Any, conv: str, norm: str) -> tuple[Any, Any]:
         fine = ops.relu(self.norm(self.conv(image, conv, 64, 7, 2), norm))
         padded = ops.pad(fine, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1e9)
         return fine, ops.max_pool(padded, 3, 2)
 
 
-def basic(torch: Torch, x: object, name: str, planes: int, stride: int) -> object:
+def basic(torch: Torch, x: Any, name: str, planes: int, stride: int) -> Any:
     new = ops.relu(torch.norm(torch.conv(x, f"{name}.conv1", planes, 3, stride), f"{name}.bn1"))
     new = torch.norm(torch.conv(new, f"{name}.conv2", planes, 3), f"{name}.bn2")
     return ops.relu(new + shortcut(torch, x, name, planes, stride))
 
 
-def squeezed(torch: Torch, x: object, name: str, planes: int, stride: int) -> object:
+def squeezed(torch: Torch, x: Any, name: str, planes: int, stride: int) -> Any:
     new = ops.relu(torch.norm(torch.conv(x, f"{name}.conv1", 2 * planes, 1), f"{name}.bn1"))
     new = ops.relu(torch.norm(torch.conv(new, f"{name}.conv2", 2 * planes, 3, stride, groups=32), f"{name}.bn2"))
     new = torch.norm(torch.conv(new, f"{name}.conv3", 4 * planes, 1), f"{name}.bn3")
@@ -70,13 +71,13 @@ def squeezed(torch: Torch, x: object, name: str, planes: int, stride: int) -> ob
     return ops.relu(new * gate + shortcut(torch, x, name, 4 * planes, stride))
 
 
-def shortcut(torch: Torch, x: object, name: str, out: int, stride: int) -> object:
+def shortcut(torch: Torch, x: Any, name: str, out: int, stride: int) -> Any:
     if stride == 1 and int(x.shape[-1]) == out:
         return x
     return torch.norm(torch.conv(x, f"{name}.downsample.0", out, 1, stride), f"{name}.downsample.1")
 
 
-def residual(torch: Torch, image: object, block: Callable[..., object], repeats: tuple[int, ...]) -> list[object]:
+def residual(torch: Torch, image: Any, block: Callable[..., Any], repeats: tuple[int, ...]) -> list[Any]:
     fine, x = torch.stem(image, "conv1", "bn1")
     features = [fine]
     for layer, count in enumerate(repeats):
@@ -100,7 +101,7 @@ def written(state: dict[str, np.ndarray], file: Path) -> Path:
     ],
 )
 def test_says_what_the_network_in_pytorch_says(
-    name: str, network: Callable[[Torch, object], list[object]], tmp_path: Path
+    name: str, network: Callable[[Torch, Any], list[Any]], tmp_path: Path
 ) -> None:
     torch = Torch()
     grey = np.random.default_rng(1).random((1, 64, 64, 1), np.float32)
@@ -167,4 +168,5 @@ def test_what_is_no_floating_point_number_is_left_out(tmp_path: Path) -> None:
     halves, counted = np.array([0.5, 1.5], np.float16), np.array([7])
     read = read_safetensors(written({"a": halves, "counted": counted}, tmp_path / "a.safetensors"))
     assert list(read) == ["a"]
-    assert (read["a"].dtype, read["a"].tolist()) == (np.float32, [0.5, 1.5])
+    assert read["a"].dtype == np.float32
+    assert read["a"].tolist() == [0.5, 1.5]

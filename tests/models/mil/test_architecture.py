@@ -14,6 +14,7 @@ import keras  # noqa: E402
 
 from models.architectures.base import Batch, Option, Plan, check_plan  # noqa: E402
 from models.architectures.catalogue import find  # noqa: E402
+from models.mil.architecture import Ensemble  # noqa: E402
 from models.training.onnx_export import export_onnx  # noqa: E402
 
 PLAN = Plan("mil", 64, ("opacity", "pneumothorax"), "vgg-small", width=0.125)
@@ -72,6 +73,7 @@ def test_the_ensemble_is_the_mean_of_its_members(tmp_path: Path) -> None:
 
 def test_the_members_of_an_ensemble_are_told_its_options() -> None:
     architecture = find("ensemble")
+    assert isinstance(architecture, Ensemble)
     found = plan("ensemble", pooling="max", dropout=0.5, map_share=2.0)
     assert architecture.member_plan(found, "mil").options["pooling"] == "max"
     assert architecture.member_plan(found, "fcn").options["map_share"] == 2.0

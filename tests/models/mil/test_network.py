@@ -65,7 +65,7 @@ def test_attention_is_the_published_formula() -> None:
     (v, vb), (u, ub), (w, wb) = ([a.squeeze() for a in layer.get_weights()] for layer in (seen, gate, head))
     scores = (np.tanh(f @ v + vb) * sigmoid(f @ u + ub)) @ w + wb
     weights = np.exp(scores) / np.exp(scores).sum(axis=(1, 2), keepdims=True)
-    logits, maps = (np.asarray(said) for said in model([f, z]))
+    logits, maps = (np.asarray(output) for output in model([f, z]))
     np.testing.assert_allclose(logits, (weights * z).sum(axis=(1, 2)), atol=1e-5)
     best = weights.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(maps, z + np.log(weights / best), atol=1e-4)

@@ -84,7 +84,7 @@ def test_what_pydicom_reads(name: str) -> None:
     found = read_path(path)
 
     assert str(found) == str(expected)
-    assert dict(found.file_meta) == dict(expected.file_meta)
+    assert found.file_meta == expected.file_meta
 
 
 def test_without_pixels_it_stops_before_them() -> None:

@@ -46,11 +46,11 @@ DEPTHS = [(8, False), (10, False), (12, False), (16, False), (12, True), (16, Tr
 CASES = [(name, *depth) for name in ENCODERS for depth in DEPTHS if not (depth[1] and name in LOSSY)]
 
 
-def compressed(dataset: Dataset, frame: bytes, syntax: str) -> Dataset:
+def compressed(dataset: Dataset, frame: bytes | bytearray, syntax: str) -> Dataset:
     """The data set with this frame instead of its pixels."""
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     dataset["PixelData"].VR = "OB"
-    dataset.PixelData = encapsulate([frame])
+    dataset.PixelData = encapsulate([bytes(frame)])
     dataset["PixelData"].is_undefined_length = True
     return dataset
 
@@ -221,6 +221,10 @@ def _short(dataset: Dataset) -> None:
     dataset.PixelData = dataset.PixelData[:-8]
 
 
+def _as_large_as_a_header_can_say(dataset: Dataset) -> None:
+    dataset.Rows = dataset.Columns = 65535
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -234,7 +238,7 @@ def _short(dataset: Dataset) -> None:
         (lambda dataset: setattr(dataset, "HighBit", 65535), PixelFault.PIXEL_HEADER),
         (lambda dataset: setattr(dataset, "SamplesPerPixel", 4), PixelFault.PIXEL_HEADER),
         (lambda dataset: setattr(dataset, "NumberOfFrames", 2), PixelFault.MULTI_FRAME),
-        (lambda dataset: (setattr(dataset, "Rows", 65535), setattr(dataset, "Columns", 65535)), PixelFault.TOO_LARGE),
+        (_as_large_as_a_header_can_say, PixelFault.TOO_LARGE),
         (lambda dataset: delattr(dataset, "file_meta"), PixelFault.TRANSFER_SYNTAX),
         (
             lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", UID("1.2.840.10008.1.2.4.100")),
@@ -260,7 +264,7 @@ def test_one_frame_is_as_good_as_none_said() -> None:
     np.testing.assert_array_equal(decode(radiograph(values, NumberOfFrames=1)).values(), values)
 
 
-def _frames(values: NDArray[np.int64]) -> dict[str, bytes]:
+def _frames(values: NDArray[np.int64]) -> dict[str, bytes | bytearray]:
     grey = values.astype(np.uint8)
     return {
         JPEG_BASELINE: imagecodecs.jpeg8_encode(grey),
@@ -320,10 +324,10 @@ def test_refuses_dark_colour() -> None:
     assert fault(radiograph(colour, bits=16)) is PixelFault.COLOUR
 
 
-def boxed_by(box: bytes, jp2: bytes) -> bytes:
+def boxed_by(box: bytes, jp2: bytes | bytearray) -> bytes:
     """A JP2 file with one more box in front of its codestream."""
     at = jp2.index(b"jp2c") - 4
-    return jp2[:at] + (len(box) + 8).to_bytes(4, "big") + b"uuid" + box + jp2[at:]
+    return bytes(jp2[:at]) + (len(box) + 8).to_bytes(4, "big") + b"uuid" + box + jp2[at:]
 
 
 def size_segment(rows: int, columns: int) -> bytes:

@@ -65,7 +65,8 @@ def test_a_mark_lands_where_the_map_says(letterbox: Letterbox, seed: int) -> Non
     """A bright rectangle in the source has its centre of mass in the network input where ``to_network`` puts it."""
     random, window = np.random.default_rng(seed), letterbox.window
     assume(min(window.rows, window.columns) >= 12)
-    top, left = window.top + random.integers(0, window.rows - 8), window.left + random.integers(0, window.columns - 8)
+    top = window.top + int(random.integers(0, window.rows - 8))
+    left = window.left + int(random.integers(0, window.columns - 8))
     bottom = min(window.top + window.rows, top + int(random.integers(4, 60)))
     right = min(window.left + window.columns, left + int(random.integers(4, 60)))
     source = np.zeros((letterbox.rows, letterbox.columns), np.float32)
@@ -86,8 +87,8 @@ def test_a_network_mask_lands_on_the_source_to_the_pixel(letterbox: Letterbox, s
     """A source pixel is in the mask of a network rectangle when its centre is inside, to half a network pixel."""
     random = np.random.default_rng(seed)
     network = np.zeros((letterbox.height, letterbox.width), np.float32)
-    top, left = random.integers(0, letterbox.height - 4), random.integers(0, letterbox.width - 4)
-    bottom, right = top + random.integers(3, letterbox.height), left + random.integers(3, letterbox.width)
+    top, left = int(random.integers(0, letterbox.height - 4)), int(random.integers(0, letterbox.width - 4))
+    bottom, right = top + int(random.integers(3, letterbox.height)), left + int(random.integers(3, letterbox.width))
     network[top:bottom, left:right] = 1
     bottom, right = min(bottom, letterbox.height), min(right, letterbox.width)
     mask = letterbox.mask_to_source(network, 0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -87,7 +89,7 @@ def test_a_window_without_width_is_none(function: str, width: float) -> None:
         {"WindowCenter": 2000, "WindowWidth": 10_000_000},
     ],
 )
-def test_an_absurd_window_falls_back_and_says_so(nonsense: dict[str, float]) -> None:
+def test_an_absurd_window_falls_back_and_says_so(nonsense: dict[str, Any]) -> None:
     values = ramp(60, 70, 12)
     dataset = radiograph(values, **nonsense)
     pixels, found = to_grayscale(decode(dataset), dataset)
@@ -156,7 +158,7 @@ def test_a_broken_voi_lut_is_left_out(broken: str) -> None:
 
 def test_monochrome1_and_inverse_are_one_inversion() -> None:
     values = ramp(40, 50, 12)
-    window_of = {"WindowCenter": 2048, "WindowWidth": 4096}
+    window_of: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
     plain = shown(radiograph(values, **window_of))
     for photometric, shape in [("MONOCHROME1", "INVERSE"), ("MONOCHROME1", ""), ("MONOCHROME2", "INVERSE")]:
         dataset = radiograph(values, PhotometricInterpretation=photometric, **window_of)
@@ -283,7 +285,7 @@ def test_a_window_of_another_depth_is_not_used() -> None:
     frame = imagecodecs.jpeg8_encode(values.astype(np.uint8), level=98)
     dataset = radiograph(values, bits=10, WindowCenter=512, WindowWidth=1024, PixelPaddingValue=200)
     dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset.add_new("PixelData", "OB", encapsulate([frame]))
+    dataset.add_new("PixelData", "OB", encapsulate([bytes(frame)]))
     pixels, found = to_grayscale(decode(dataset), dataset)
     assert found == ()
     np.testing.assert_allclose(pixels, imagecodecs.jpeg8_decode(frame) / 255, atol=1e-6)

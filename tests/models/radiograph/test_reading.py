@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from models.contract import InputSpec, Spacing
 from models.radiograph.contrast import equalise, letterbox_for, prepare
@@ -158,7 +159,7 @@ def test_an_unknown_equalisation_is_an_error() -> None:
         {"PixelSpacing": [1e300, 1e300]},
     ],
 )
-def test_a_spacing_that_no_radiograph_has_is_unknown(absurd: dict[str, list[float]]) -> None:
+def test_a_spacing_that_no_radiograph_has_is_unknown(absurd: dict[str, Any]) -> None:
     dataset = radiograph(ramp(60, 40, 12), **absurd)
     assert spacing_of(dataset) is None
     assert read_model_input(dataset).pixel_aspect == 1.0
@@ -182,7 +183,7 @@ def test_a_lookup_table_is_read_from_a_file_of_any_encoding(syntax: str, tmp_pat
     table = ((4095 - np.arange(4096)) * 2).astype(np.uint16)
     big = syntax == ExplicitVRBigEndian
     dataset = radiograph(values, VOILUTSequence=[lut(table.byteswap() if big else table, 0, 12)], PixelPaddingValue=0)
-    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     dataset.PixelData = values.astype(">u2" if big else "<u2").tobytes()
     image = read_model_input(written(dataset, tmp_path / "a.dcm"))
     assert image.notes == ()

@@ -28,10 +28,10 @@ from models.pipeline import Pipeline
 from models.predictor import findings_told, load_predictor
 from models.radiograph.reading import read_model_input
 from models.reference import findings_tables
-from models.remote import findings_server
 from models.remote.describing import check_server
 from models.remote.findings_protocol import FindingsAnswer
 from models.remote.findings_server import FindingsServer, Reply, describe, replies_of, request_for
+from models.remote.http import HttpServer
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from models.training.datasets import pixels, read_dataset
 from models.training.evaluation.evaluate import EvaluationError, evaluate
@@ -163,7 +163,7 @@ def spoken(*findings: dict[str, Any]) -> str:
     return json.dumps({"protocol_version": 1, "model": model, "findings": list(findings)})
 
 
-def said(code: Code = OPACITY, probability: float | None = 0.9, **more: Any) -> dict[str, Any]:
+def one_finding(code: Code = OPACITY, probability: float | None = 0.9, **more: Any) -> dict[str, Any]:
     return {"code": {"value": code.value, "scheme": code.scheme}, "probability": probability, **more}
 
 
@@ -182,7 +182,9 @@ def two(example: str) -> ModelSpec:
 
 def test_places_come_in_pixels_of_the_image(two: ModelSpec) -> None:
     square = [[10, 20], [30, 20], [30, 60], [10, 60]]
-    answer = FindingsAnswer.model_validate_json(spoken(said(AIR, mask=png(SHAPE)), said(polygons=[square])))
+    answer = FindingsAnswer.model_validate_json(
+        spoken(one_finding(AIR, mask=png(SHAPE)), one_finding(polygons=[square]))
+    )
     outlined, masked = replies_of(two, answer, SHAPE)
     wanted = np.zeros(SHAPE, np.bool_)
     wanted[20:60, 10:30] = True
@@ -200,55 +202,75 @@ BOMB = base64.b64encode(b"\x89PNG\r\n\x1a\n" + _CHUNK).decode()
 
 REFUSED: dict[str, tuple[str, str]] = {
     "no json": ("high", "is no FindingsAnswer"),
-    "a further key": (spoken(said(), said(AIR), said(AIR) | {"urgent": True}), "urgent: Extra inputs"),
-    "probability above 1": (spoken(said(probability=1.2), said(AIR)), "less than or equal to 1"),
-    "probability as text": (spoken(said() | {"probability": "0.9"}, said(AIR)), "valid number"),
-    "no number": (spoken(said(), said(AIR)).replace("0.9", "NaN"), "finite number"),
-    "unknown": (spoken(said(), said(AIR), said(Code("1", "SCT", "x"))), "answers the finding 1 SCT"),
-    "missing": (spoken(said()), "says nothing of pneumothorax"),
-    "twice": (spoken(said(), said(AIR), said()), "answers 'lung_opacity' twice"),
-    "no reason": (spoken(said(probability=None), said(AIR)), "neither a probability nor a reason"),
-    "outline beyond": (spoken(said(polygons=[[[0, 0], [261, 0], [5, 5]]]), said(AIR)), r"\(261, 0\), outside"),
+    "a further key": (
+        spoken(one_finding(), one_finding(AIR), one_finding(AIR) | {"urgent": True}),
+        "urgent: Extra inputs",
+    ),
+    "probability above 1": (spoken(one_finding(probability=1.2), one_finding(AIR)), "less than or equal to 1"),
+    "probability as text": (spoken(one_finding() | {"probability": "0.9"}, one_finding(AIR)), "valid number"),
+    "no number": (spoken(one_finding(), one_finding(AIR)).replace("0.9", "NaN"), "finite number"),
+    "unknown": (
+        spoken(one_finding(), one_finding(AIR), one_finding(Code("1", "SCT", "x"))),
+        "answers the finding 1 SCT",
+    ),
+    "missing": (spoken(one_finding()), "says nothing of pneumothorax"),
+    "twice": (spoken(one_finding(), one_finding(AIR), one_finding()), "answers 'lung_opacity' twice"),
+    "no reason": (spoken(one_finding(probability=None), one_finding(AIR)), "neither a probability nor a reason"),
+    "outline beyond": (
+        spoken(one_finding(polygons=[[[0, 0], [261, 0], [5, 5]]]), one_finding(AIR)),
+        r"\(261, 0\), outside",
+    ),
     "outline above": (
-        spoken(said(polygons=[[[0, -1], [9, 0], [5, 5]]]), said(AIR)),
+        spoken(one_finding(polygons=[[[0, -1], [9, 0], [5, 5]]]), one_finding(AIR)),
         "outside of the image of 260 x 300",
     ),
-    "a line": (spoken(said(polygons=[[[0, 0], [9, 0]]]), said(AIR)), "at least 3 items"),
+    "a line": (spoken(one_finding(polygons=[[[0, 0], [9, 0]]]), one_finding(AIR)), "at least 3 items"),
     "box beyond": (
-        spoken(said(boxes=[{"x": 200, "y": 0, "width": 61, "height": 5, "probability": 0.5}]), said(AIR)),
+        spoken(one_finding(boxes=[{"x": 200, "y": 0, "width": 61, "height": 5, "probability": 0.5}]), one_finding(AIR)),
         "outside of the image",
     ),
-    "mask of another size": (spoken(said(mask=png((299, 260))), said(AIR)), "not of the image's size"),
-    "mask in colour": (spoken(said(mask=png(SHAPE, "RGB")), said(AIR)), "not of the image's size in grey"),
-    "a mask that would fill the memory": (spoken(said(mask=BOMB), said(AIR)), "no PNG"),
-    "no mask": (spoken(said(mask="aGVsbG8="), said(AIR)), "no PNG"),
-    "another protocol": (spoken(said(), said(AIR)).replace('_version": 1', '_version": 2'), "protocol_version"),
-    "another version": (spoken(said(), said(AIR)).replace("1.0.0", "1.0.1"), "runs 'bright-middle' version '1.0.1'"),
+    "mask of another size": (spoken(one_finding(mask=png((299, 260))), one_finding(AIR)), "not of the image's size"),
+    "mask in colour": (
+        spoken(one_finding(mask=png(SHAPE, "RGB")), one_finding(AIR)),
+        "not of the image's size in grey",
+    ),
+    "a mask that would fill the memory": (spoken(one_finding(mask=BOMB), one_finding(AIR)), "no PNG"),
+    "no mask": (spoken(one_finding(mask="aGVsbG8="), one_finding(AIR)), "no PNG"),
+    "another protocol": (
+        spoken(one_finding(), one_finding(AIR)).replace('_version": 1', '_version": 2'),
+        "protocol_version",
+    ),
+    "another version": (
+        spoken(one_finding(), one_finding(AIR)).replace("1.0.0", "1.0.1"),
+        "runs 'bright-middle' version '1.0.1'",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_answer_is_taken_whole_or_not_at_all(two: ModelSpec, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, reason = REFUSED[case]
-    monkeypatch.setattr(findings_server.FindingsServer, "_described", lambda _self: None)
-    server = findings_server.FindingsServer(two)
+    monkeypatch.setattr(FindingsServer, "_described", lambda _self: None)
+    server = FindingsServer(two)
 
-    class Said:
+    class Answer:
         body = text.encode()
 
-    monkeypatch.setattr(findings_server.HttpServer, "request", lambda *_arguments: Said())
+    monkeypatch.setattr(HttpServer, "request", lambda *_arguments: Answer())
     with pytest.raises((ModelOutputError, ModelUnavailableError), match=reason):
         server.ask(bright(0.5))
 
 
 def test_what_it_could_not_tell_is_no_negative(two: ModelSpec) -> None:
-    unsure = FindingsAnswer.model_validate_json(spoken(said(probability=None, reason="too dark"), said(AIR, 0.8)))
+    unsure = FindingsAnswer.model_validate_json(
+        spoken(one_finding(probability=None, reason="too dark"), one_finding(AIR, 0.8))
+    )
     first, second = findings_told(two, replies_of(two, unsure, SHAPE))
     assert (first.probability, first.reason, first.present) == (None, "too dark", False)
     assert (second.present, second.reason) == (True, "present, and the program shows no place")
 
 
-PATIENT = {
+PATIENT: dict[str, Any] = {
     "PatientName": "Zyxwvut^Quirinus",
     "PatientID": "MRN-77120045",
     "PatientBirthDate": "19470523",
@@ -269,8 +291,12 @@ def test_nothing_of_a_patient_is_sent(tmp_path: Path, form: ImageFormat) -> None
     image = read_model_input(written(source, tmp_path / "image.dcm"))
     asked = request_for(replace(image, patient_orientation=("L", "QUIRINUS")), form)
     sent = asked.model_dump_json().encode() + base64.b64decode(asked.image.data)
-    words = {*PATIENT.values(), str(source.SOPInstanceUID), *(part for v in PATIENT.values() for part in v.split("^"))}
-    assert [word for word in words if len(word) > 1 and word.encode() in sent] == []
+    identifiers = {
+        *PATIENT.values(),
+        str(source.SOPInstanceUID),
+        *(part for v in PATIENT.values() for part in v.split("^")),
+    }
+    assert [word for word in identifiers if len(word) > 1 and word.encode() in sent] == []
     assert (asked.view, asked.patient_orientation) == ("", None)
 
 

@@ -87,7 +87,7 @@ def test_a_server_answers_as_the_file_does(local: ModelSpec, server: FakeServer,
 def test_nothing_of_a_patient_crosses_the_network(
     local: ModelSpec, server: FakeServer, tmp_path: Path, binary: bool
 ) -> None:
-    words = {
+    identifiers: dict[str, Any] = {
         "PatientName": "Zyxwvut^Quirinus",
         "PatientID": "MRN-77120045",
         "PatientBirthDate": "19470523",
@@ -99,17 +99,17 @@ def test_nothing_of_a_patient_crosses_the_network(
         "StudyDescription": "THORAX-BETTAUFNAHME",
         "ReferringPhysicianName": "Hackenbush^Hugo",
     }
-    source = radiograph(ramp(300, 260, 12), **words)
+    source = radiograph(ramp(300, 260, 12), **identifiers)
     image = read_model_input(written(source, tmp_path / "image.dcm"))
     server.binary = binary
     predictor = load_predictor(Pipeline(None, (remote(local, server),)))
     assert predictor.predict(image).findings
     values = {
-        *words.values(),
+        *identifiers.values(),
         source.SOPInstanceUID,
         "DICM",
         "MRN",
-        *(word for v in words.values() for word in v.split("^")),
+        *(word for v in identifiers.values() for word in v.split("^")),
     }
     assert [value for value in values if value.encode() in server.sent] == []
     assert any(path.endswith("/infer") for path, _, _ in server.requests)
@@ -399,7 +399,7 @@ def test_an_administrator_adds_a_network_on_a_server(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"url": "ftp://host"}, "url"),
         ({"url": "http://host", "ca": "/ca.pem"}, "need a url with https"),
@@ -409,8 +409,8 @@ def test_an_administrator_adds_a_network_on_a_server(
         ({"url": "https://host/path", "protocol": EndpointProtocol.OPEN_INFERENCE_GRPC}, "gRPC has no path"),
     ],
 )
-def test_an_endpoint_that_cannot_be_meant_is_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_an_endpoint_that_cannot_be_meant_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         EndpointSpec(**{"protocol": HTTP, "model": "m"} | change)
 
 

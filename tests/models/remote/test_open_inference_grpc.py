@@ -28,7 +28,7 @@ MESSAGES = message_classes()
 
 
 @dataclass
-class FakeGrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
+class FakeGrpcServer(grpc.GenericRpcHandler):
     version: str = VERSION
     raw: bool = True
     code: grpc.StatusCode | None = None

@@ -12,7 +12,7 @@ require_keras()
 import keras  # noqa: E402
 
 from models.architectures.base import Batch, Plan  # noqa: E402
-from models.contract import Code, InputSpec, LabelSpec, ModelKind, ModelSpec  # noqa: E402
+from models.contract import Activation, Code, InputSpec, LabelSpec, ModelKind, ModelSpec  # noqa: E402
 from models.manifest import ManifestError, file_digest  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import Predictor  # noqa: E402
@@ -50,7 +50,10 @@ def network() -> keras.Model:
 
 def _all() -> Batch:
     parts = [_Images()[index] for index in range(3)]
-    return Batch(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("pixels", "labels", "known")))
+    pixels, labels, known = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("pixels", "labels", "known")
+    )
+    return Batch(pixels, labels, known)
 
 
 def test_neighbours_and_votes_are_those_of_an_independent_search(network: keras.Model) -> None:
@@ -95,7 +98,7 @@ def test_the_predictor_shows_the_cases_that_look_alike(network: keras.Model, tmp
     file = tmp_path / "alike.onnx"
     spec = ModelSpec(
         *("alike", "1", "Alike", ModelKind.CLASSIFIER, file, file_digest(file), "2.25.1", InputSpec(64, 64)),
-        activation="probability",
+        activation=Activation.PROBABILITY,
         labels=LABELS,
         index=tmp_path / "alike.index.csv",
     )

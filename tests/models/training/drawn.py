@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ COLUMNS += ["rsna_patient_id", "rsna_class", "rsna_boxes", *NIH_FINDINGS]
 SIDE = 96
 
 
-def draw_chest(rng: np.random.Generator, box: tuple[int, int, int, int] | None) -> np.ndarray:
+def draw_chest(rng: np.random.Generator, box: Sequence[int] | None) -> np.ndarray:
     pixels = np.full((SIDE, SIDE), 90.0) + rng.normal(0, 6, (SIDE, SIDE))
     if box is not None:
         x, y, width, height = (value * SIDE // 1024 for value in box)

@@ -70,7 +70,7 @@ def test_card_says_what_it_must(path: Path) -> None:
     card = read_manifest(path).card
     assert card is not None
     text = card.read_text(encoding="utf-8")
-    sources = ("NIH Clinical Center", "CVPR 2017", "Radiological Society of North America")
+    sources: tuple[str, ...] = ("NIH Clinical Center", "CVPR 2017", "Radiological Society of North America")
     if read_manifest(path).kind is ModelKind.LUNGS:
         sources = ("CC BY 3.0", "CC BY 4.0", "Hannover Medical School", "V7")
     for words in ("Not a medical device", *sources):
@@ -111,8 +111,8 @@ def test_figures_follow_from_the_kept_predictions(shared_data: Path) -> None:
         assert figures.positives == label.evidence.positives
         assert figures.auc.value == pytest.approx(label.evidence.auc, abs=2e-3)
         assert figures.threshold == pytest.approx(label.threshold, abs=2e-3)
-    for label, scaling in zip(predicted.labels, platt_scalings(predicted.scores, truths, known), strict=True):
-        assert scaling.slope == pytest.approx(summary["calibration"][label]["slope"], rel=0.02)
+    for name, scaling in zip(predicted.labels, platt_scalings(predicted.scores, truths, known), strict=True):
+        assert scaling.slope == pytest.approx(summary["calibration"][name]["slope"], rel=0.02)
 
 
 def test_the_opacity_map_is_cut_as_the_recipe_says() -> None:

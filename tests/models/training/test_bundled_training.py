@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from models.training.train import TrainingError, train  # noqa: E402
 pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]  # tracing a graph is slow on a busy machine
 
 
-def tiny(kind: str, epochs: int, **options: object) -> Recipe:
+def tiny(kind: str, epochs: int, **options: Any) -> Recipe:
     """A bundled recipe, narrow and at 64 pixels."""
     recipe = read_recipe(RECIPES / f"bundled-{kind}.toml", epochs=epochs)
     own = {**recipe.network.options, "dropout": 0.0, "frozen_stages": 0, **options}

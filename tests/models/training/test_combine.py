@@ -64,12 +64,12 @@ def test_logits_are_made_probabilities_before_they_are_averaged(
 
 def test_what_cannot_answer_together_is_refused(members: tuple[ModelSpec, ModelSpec], tmp_path: Path) -> None:
     one, other = members
-    for wrong, said in (
+    for wrong, message in (
         ([one], "two models at least"),
         ([one, replace(other, input=InputSpec(64, 64))], "takes another input"),
         ([one, replace(other, labels=(replace(other.labels[0], name="toe"),))], "share no label"),
     ):
-        with pytest.raises(CombineError, match=said):
+        with pytest.raises(CombineError, match=message):
             combine(wrong, "both", "1", "Both", tmp_path / "out")
     boxes = detector_graph(tmp_path / "boxes.onnx", [[1, 2, 3, 4]], [0.5], [0])
     detector = read_manifest(manifest(boxes, "boxes", "detector"))

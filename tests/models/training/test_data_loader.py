@@ -130,10 +130,10 @@ def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: Cach
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     samples = (*stored.samples[:2], Sample("broken.png", "p", broken), stored.samples[2])
-    told: list[str] = []
+    messages: list[str] = []
 
     def tell(what: str, _done: int, _total: int) -> None:
-        told.append(what)
+        messages.append(what)
 
     kept, problems = cache(samples, 32, "none", LabelNames(LABELS), tmp_path / "work", tell)
     assert [sample.name for sample in kept.samples] == [sample.name for sample in stored.samples[:3]]
@@ -142,7 +142,7 @@ def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: Cach
     assert kept.pixels(2).shape == (32, 32)
     again, listed = cache(samples, 32, "none", LabelNames(LABELS), tmp_path / "work", tell)
     assert (again.samples, listed) == (kept.samples, problems)
-    assert len(told) == 1
+    assert len(messages) == 1
     assert kept.only([samples[3], samples[0]]).rows == (2, 0)
 
 

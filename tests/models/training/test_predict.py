@@ -65,7 +65,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> CachedDataset:
 
 
 def seen(stored: CachedDataset, inside: Inside | None = None) -> Predicted:
-    return predict(catalogue.find("fpn"), RECIPE, Bright(), stored, "fold-0", inside=inside)  # type: ignore[arg-type]
+    return predict(catalogue.find("fpn"), RECIPE, Bright(), stored, "fold-0", inside=inside)
 
 
 def test_every_square_is_a_lesion_that_is_hit(stored: CachedDataset) -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from models.training.onnx_export import export_onnx  # noqa: E402
 from models.unet.architecture import LOSSES, UNET, read_loss  # noqa: E402
 
 SMALL = Plan("unet", 64, ("pneumothorax",), "light", width=0.125)
-NUMBERS = {"smoothing": 1.0, "gamma": 2.0, "alpha": 0.25, "share": 1.0}
+NUMBERS: dict[str, Any] = {"smoothing": 1.0, "gamma": 2.0, "alpha": 0.25, "share": 1.0}
 
 
 def build(plan: Plan) -> keras.Model:
@@ -84,7 +85,13 @@ def test_a_place_inside_the_border_stays_where_it_is() -> None:
 def test_truths_pack_masks_with_how_far_they_are_known() -> None:
     masks = np.zeros((2, 64, 64, 1), np.float32)
     masks[0, 3, 5] = 1
-    batch = Batch(pixels(64), np.ones((2, 1)), np.ones((2, 1)), masks, np.array([[1.0], [0.0]], np.float32))
+    batch = Batch(
+        pixels(64),
+        np.ones((2, 1), np.float32),
+        np.ones((2, 1), np.float32),
+        masks,
+        np.array([[1.0], [0.0]], np.float32),
+    )
     truth = UNET.truths(SMALL, batch)["map_logits"]
     assert truth.shape == (2, 64, 64, 2)
     assert truth[0, 3, 5].tolist() == [1, 1]
@@ -94,7 +101,7 @@ def test_truths_pack_masks_with_how_far_they_are_known() -> None:
 
 def test_a_data_set_without_masks_is_refused() -> None:
     with pytest.raises(ValueError, match="learns from masks"):
-        UNET.truths(SMALL, Batch(pixels(64), np.ones((2, 1)), np.ones((2, 1))))
+        UNET.truths(SMALL, Batch(pixels(64), np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -132,7 +139,9 @@ def test_a_coarse_map_is_taught_as_shares_of_its_places() -> None:
     assert model.count_params() < build(SMALL).count_params()
     masks = np.zeros((1, 64, 64, 1), np.float32)
     masks[0, 10:13, 20:22] = 1
-    batch = Batch(pixels(64, 1), np.ones((1, 1)), np.ones((1, 1)), masks, np.ones((1, 1), np.float32))
+    batch = Batch(
+        pixels(64, 1), np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), masks, np.ones((1, 1), np.float32)
+    )
     truth = UNET.truths(plan, batch)["map_logits"]
     assert truth.shape == (1, 32, 32, 2)
     assert (truth[0, 5, 10, 0], truth[0, 6, 10, 0], truth[0, 7, 10, 0]) == (1.0, 0.5, 0.0)

@@ -6,17 +6,15 @@ import getpass
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 from sqlalchemy import Engine
 
-from config.settings import load
 from db import feedback, jobs
 from db.audit import AuditFilter, AuditTrail
 from db.database import Database
-from db.engine import connect, migrate
 from db.queries.worklist import Worklist
 from db.records import FindingRecord, Outcome, ReceivedInstance
 from db.states import Priority
@@ -28,15 +26,6 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WHO = f"cli:{getpass.getuser()}"
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def engine(config: Path) -> Engine:
-    settings = load(config)
-    settings.store.folder.mkdir()
-    engine = connect(settings.database_url)
-    migrate(engine)
-    return engine
 
 
 @pytest.fixture
@@ -199,7 +188,11 @@ def test_a_row_is_written_with_its_sign(run: Run, engine: Engine, study: str) ->
 def test_an_accession_number_of_two_studies_is_refused(run: Run, engine: Engine, study: str) -> None:
     database = Database(engine, NO_RULES)
     assert study
-    other = {"sop_instance_uid": "1.2.4.1", "study_instance_uid": "1.2.4", "series_instance_uid": "1.2.4.0"}
+    other: dict[str, Any] = {
+        "sop_instance_uid": "1.2.4.1",
+        "study_instance_uid": "1.2.4",
+        "series_instance_uid": "1.2.4.0",
+    }
     received = ReceivedInstance(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.1", transfer_syntax_uid="1.2.840.10008.1.2.1", digest="b" * 64,
         path="b.dcm", byte_count=1, patient_id="P2", accession_number="A1", study_date="20260130", **other,

@@ -85,13 +85,13 @@ def test_users_as_json_hold_no_password(run: Run) -> None:
     assert not [name for name in anna if "hash" in name]
 
 
-def _completed(folder: Path, words: str) -> list[str]:
+def _completed(folder: Path, typed: str) -> list[str]:
     """What bash offers after ``words``, with the printed script and a command ``pleura`` in the path."""
     script = CliRunner().invoke(cli, ["completion", "bash"], prog_name="pleura").stdout
     command = folder / "pleura"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m node.cli.main "$@"\n', encoding="utf-8")
     command.chmod(0o755)
-    call = f'{script}\nCOMP_WORDS=({words} ""); COMP_CWORD={len(words.split())}\n_pleura_completion pleura\n'
+    call = f'{script}\nCOMP_WORDS=({typed} ""); COMP_CWORD={len(typed.split())}\n_pleura_completion pleura\n'
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", call + 'printf "%s\\n" "${COMPREPLY[@]}"'], env=environment, capture_output=True, text=True

@@ -39,7 +39,7 @@ def test_the_report_as_tables_and_as_json(folder: Path) -> None:
     Database(engine, NO_RULES).write(feedback.give, 1, Verdict.REJECT, now, actor="rosa")
     shown = CliRunner().invoke(cli, ["drift", "--weeks", "9"])
     assert shown.exit_code == 0, shown.output
-    for words in (
+    for text in (
         "Scores",
         "drifted",
         "reference",
@@ -49,9 +49,9 @@ def test_the_report_as_tables_and_as_json(folder: Path) -> None:
         "trial",
         "not a medical device",
     ):
-        assert words in shown.output, words
-    told = CliRunner().invoke(cli, ["drift", "--json", "--model", "trial"])
-    report = json.loads(told.output)
+        assert text in shown.output, text
+    answered = CliRunner().invoke(cli, ["drift", "--json", "--model", "trial"])
+    report = json.loads(answered.output)
     assert {one["model"] for one in report["scores"]} == {"trial"}
     assert report["comparisons"][0]["pairs"]
     assert report["images"][0]["not_analysed"] == 1

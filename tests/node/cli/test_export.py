@@ -17,22 +17,15 @@ from config.settings import load
 from db import holds
 from db.audit import AuditTrail
 from db.database import Database
-from db.engine import connect, migrate
-from tests.rules import NO_RULES
 from tests.workers.deidentification.samples import KEY, receive
 
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
 Run = Callable[..., Result]
 
 
-@pytest.fixture
-def database(config: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLEURA_DEIDENTIFICATION__KEY", KEY)
-    settings = load(config)
-    settings.store.folder.mkdir()
-    engine = connect(settings.database_url)
-    migrate(engine)
-    return Database(engine, NO_RULES)
 
 
 @pytest.fixture
@@ -153,7 +146,7 @@ def test_a_study_on_hold_stays_here(run: Run, database: Database, store: Path, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--deidentified"], "filters"),
         (["ZQ1"], "say --deidentified"),
@@ -162,11 +155,11 @@ def test_a_study_on_hold_stays_here(run: Run, database: Database, store: Path, t
     ],
 )
 def test_what_is_missing_is_said(
-    run: Run, database: Database, store: Path, tmp_path: Path, arguments: list[str], said: str
+    run: Run, database: Database, store: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     result = run("export", "--out", str(tmp_path / "out"), *arguments)
     assert result.exit_code != 0
-    assert said in result.output
+    assert message in result.output
     assert not (tmp_path / "out").exists()
 
 

@@ -25,9 +25,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "pleura.toml"
-    values = {"store": {"folder": str(tmp_path / "var")}, "models": {"folder": str(tmp_path / "shelf")}}
+    values = {"store": {"folder": str(tmp_path / "var")}, "models": {"folder": str(tmp_path / "models")}}
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
-    (tmp_path / "shelf").mkdir()
+    (tmp_path / "models").mkdir()
     (tmp_path / "var").mkdir()
     return path
 
@@ -66,7 +66,7 @@ def test_a_foreign_network_comes_by_its_manifest_alone_and_goes_again(run: Run, 
     assert again.exit_code == 1
     assert "there is a model 'foreign' already" in again.stderr
     assert run("models", "remove", "foreign", "--yes").exit_code == 0
-    assert list((tmp_path / "shelf").iterdir()) == []
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_the_network_may_lie_elsewhere(run: Run, offered: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_network_may_lie_elsewhere(run: Run, offered: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("height = 32", "height = 64"), "takes"),
         (('digest = "', 'digest = "0'), "digest"),
@@ -87,14 +87,14 @@ def test_the_network_may_lie_elsewhere(run: Run, offered: Path, tmp_path: Path) 
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_and_leaves_nothing(
-    run: Run, offered: Path, tmp_path: Path, change: tuple[str, str], said: str
+    run: Run, offered: Path, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     written = manifest(offered, "foreign")
     written.write_text(written.read_text().replace(*change))
     done = run("models", "add", str(offered), "--manifest", str(written))
     assert done.exit_code == 1
-    assert said in done.stderr
-    assert list((tmp_path / "shelf").iterdir()) == []
+    assert message in done.stderr
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_a_missing_label_is_named(run: Run, offered: Path) -> None:
@@ -113,8 +113,8 @@ def test_answers_that_are_no_numbers_are_refused(run: Run, tmp_path: Path) -> No
 
 def test_a_network_changed_on_disk_fails_verify(run: Run, offered: Path, tmp_path: Path) -> None:
     run("models", "add", str(offered), "--manifest", str(manifest(offered, "foreign")))
-    shelved = tmp_path / "shelf" / "foreign.onnx"
-    shelved.write_bytes(shelved.read_bytes() + b"\0")
+    installed = tmp_path / "models" / "foreign.onnx"
+    installed.write_bytes(installed.read_bytes() + b"\0")
     done = run("models", "verify")
     assert done.exit_code == 1
     assert "has the digest" in done.stderr
@@ -178,7 +178,7 @@ def test_a_keras_file_gets_its_onnx_onnx_export(run: Run, tmp_path: Path, suffix
     keras.Model(image, keras.layers.Dense(2, activation="sigmoid")(pooled)).save(network)
     done = run("models", "add", str(network), "--manifest", str(_unplaced(manifest(network, "foreign"))))
     assert done.exit_code == 0, done.output
-    spec = read_registry(tmp_path / "shelf").find("foreign")
+    spec = read_registry(tmp_path / "models").find("foreign")
     assert spec.file.suffix == suffix
     assert spec.onnx is not None
     assert isinstance(load_model(spec, device="cpu"), OnnxExecutor)
@@ -186,7 +186,7 @@ def test_a_keras_file_gets_its_onnx_onnx_export(run: Run, tmp_path: Path, suffix
     assert run("models", "verify", "foreign").exit_code == 1
 
 
-def test_a_onnx_export_that_comes_along_must_be_the_same_network(run: Run, tmp_path: Path) -> None:
+def test_an_onnx_export_that_comes_along_must_be_the_same_network(run: Run, tmp_path: Path) -> None:
     require_keras()
     import keras
 
@@ -201,7 +201,7 @@ def test_a_onnx_export_that_comes_along_must_be_the_same_network(run: Run, tmp_p
     done = run("models", "add", str(network), "--manifest", str(written))
     assert done.exit_code == 1
     assert "its ONNX export differs by" in done.stderr
-    assert list((tmp_path / "shelf").iterdir()) == []
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_a_lambda_layer_is_refused(run: Run, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_lambda_layer_is_refused(run: Run, tmp_path: Path) -> None:
     done = run("models", "add", str(network), "--manifest", str(_unplaced(manifest(network, "evil"))))
     assert done.exit_code == 1
     assert "Lambda" in done.stderr
-    assert list((tmp_path / "shelf").iterdir()) == []
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def _unplaced(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from node.monitoring.health import check_channel, examine
 from node.monitoring.port_health import check_hl7
 from tests.commands import record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 from tests.workers.notifications.receivers import hospital, mail, web
 from workers.notifications.channels import notification_rules
 
@@ -52,7 +53,7 @@ def test_a_test_message_gets_through(tmp_path: Path, channel: str) -> None:
         path = configuration(tmp_path, notifications=everything(site.port, post.port, ehr.port))
         result = run(path, "notify", "--test", channel)
     assert result.exit_code == 0, result.output
-    arrived = {"webhook": site.requests, "email": post.envelopes, "hl7": ehr.messages}
+    arrived: dict[str, Sequence[object]] = {"webhook": site.requests, "email": post.envelopes, "hl7": ehr.messages}
     assert {name: len(found) for name, found in arrived.items() if found} == {channel: 1}
 
 
@@ -94,7 +95,7 @@ def test_what_was_failed_is_told_and_sent_again(tmp_path: Path) -> None:
         settings = load(path)
         engine = connect(settings.database_url)
         migrate(engine)
-        database = Database(engine, alarming(notification_rules(settings)))
+        database = Database(engine, rules_that_notify(notification_rules(settings)))
         finished(database)
         notification = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
         record_triage(database, study_of(database), notification, NOW)

@@ -16,27 +16,16 @@ from config.settings import load
 from db import deliveries, jobs, rejection_notes
 from db.audit import AuditFilter, AuditTrail
 from db.database import Database
-from db.engine import connect, migrate
 from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
 from db.states import JobState
 from node.cli.main import COMMANDS, cli
 from tests.commands import record_instance
-from tests.rules import NO_RULES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE = timedelta(minutes=5)
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def database(config: Path) -> Database:
-    settings = load(config)
-    settings.store.folder.mkdir()
-    engine = connect(settings.database_url)
-    migrate(engine)
-    return Database(engine, NO_RULES)
 
 
 def _received(path: str = "instances/00/a.dcm", **changes: str) -> ReceivedInstance:

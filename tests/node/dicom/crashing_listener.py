@@ -68,7 +68,7 @@ class TrappedSpoolFile(SpoolFile):
 
     trap: Trap
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         super().write(data)
         self.trap.pass_by("writing")
 

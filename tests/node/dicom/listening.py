@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
@@ -28,6 +29,7 @@ from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.storage_scp import StorageScp
+from tests.models.samples import set_elements
 from tests.rules import NO_RULES
 from workers.clock import utc_now
 
@@ -45,7 +47,7 @@ class Listening:
     rejected: RejectedAssociations
     dispatched: list[tuple[int, bool]] = field(default_factory=list)
 
-    def rows(self, what: str = "*") -> list[tuple[object, ...]]:
+    def rows(self, what: str = "*") -> list[Any]:
         """Rows of the instances table."""
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(f"select {what} from instances order by id"))]
@@ -154,11 +156,7 @@ def chest(**changes: object) -> Dataset:
     image.HighBit = 7
     image.PixelRepresentation = 0
     image.PixelData = bytes(512 * 512)
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(image, keyword)
-        else:
-            setattr(image, keyword, value)
+    set_elements(image, changes)
     image.ensure_file_meta()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return image

@@ -16,6 +16,7 @@ from highdicom.sr import (
     CodedConcept,
     CompositeContentItem,
     ContainerContentItem,
+    ContentItem,
     ContentSequence,
     PnameContentItem,
     RelationshipTypeValues,
@@ -52,10 +53,10 @@ TITLE = CodedConcept("T1", "99SITE", "AI Result Assessment")
 MODEL = ModelUse("chest", "3", "Chest", "d", "2.25.5")
 
 
-def item(said: str, tracking: str = "", about: Dataset | None = None, comment: str = "") -> ContainerContentItem:
+def item(answer: str, tracking: str = "", about: Dataset | None = None, comment: str = "") -> ContainerContentItem:
     """One statement: tracking UID, reference and comment beside an answer in a scheme of the site."""
     group = ContainerContentItem(name=GROUP, relationship_type=CONTAINS)
-    children = []
+    children: list[ContentItem] = []
     if tracking:
         children.append(UIDRefContentItem(codes.DCM.TrackingUniqueIdentifier, tracking, CONTEXT))
     if about is not None:
@@ -66,7 +67,7 @@ def item(said: str, tracking: str = "", about: Dataset | None = None, comment: s
         )
     if comment:
         children.append(TextContentItem(codes.DCM.Comment, comment, CONTAINS))
-    children.append(CodeContentItem(DECISION, CodedConcept("V1", "99SITE", said), CONTAINS))
+    children.append(CodeContentItem(DECISION, CodedConcept("V1", "99SITE", answer), CONTAINS))
     group.ContentSequence = ContentSequence(children)
     return group
 
@@ -217,7 +218,7 @@ def test_accepting_the_whole_report_accepts_what_it_tells(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "tracking", "own", "problem"),
+    ("answer", "tracking", "own", "problem"),
     [
         ("Accepted", "2.25.999", True, "tracking UID belongs to no finding"),
         ("Rejected", "", True, "names none of the 2 findings"),
@@ -226,12 +227,12 @@ def test_accepting_the_whole_report_accepts_what_it_tells(node: Node) -> None:
     ],
 )
 def test_what_fits_no_finding_is_kept_and_never_an_error(
-    node: Node, said: str, tracking: str, own: bool, problem: str
+    node: Node, answer: str, tracking: str, own: bool, problem: str
 ) -> None:
     other = dcmread(node.folder / "image.dcm")
     other.SOPInstanceUID = generate_uid()
     about = node.report if own else other
-    node.send(document(about, item(said, tracking, about, "hm")))
+    node.send(document(about, item(answer, tracking, about, "hm")))
     assert node.feedback == ()
     (kept,) = unmatched(node.listening.engine)
     assert problem in kept.problem

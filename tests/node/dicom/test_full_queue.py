@@ -18,7 +18,7 @@ from workers.clock import utc_now
 OUT_OF_RESOURCES = 0xA700
 
 
-def answer(listener: Listening, image: Dataset) -> int:
+def answer(listener: Listening, image: Dataset) -> int | None:
     with calling(listener.port) as association:
         return send(association, image)
 

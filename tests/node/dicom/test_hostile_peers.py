@@ -15,7 +15,8 @@ from pydicom.uid import generate_uid
 
 from config.listener import Listener
 from config.listener import Peer as KnownPeer
-from node.dicom.connection_limits import LIMIT, LIMIT_OF_ADDRESS, Connections
+from node.dicom.association_policy import LIMIT, LIMIT_OF_ADDRESS
+from node.dicom.connection_limits import Connections
 from node.dicom.presentation_contexts import is_storage_class
 from node.dicom.upper_layer.fragments import MinimumRate
 from tests.fuzz.peer import CR, EXPLICIT, VERIFICATION, Peer, associate_rq, p_data, pdu, store_rq

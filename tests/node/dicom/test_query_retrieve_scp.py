@@ -1,4 +1,4 @@
-"""C-FIND, C-MOVE and C-GET of own results, judged by DCMTK and Orthanc on a real listener."""
+"""C-FIND, C-MOVE and C-GET of own results, checked with DCMTK and Orthanc on a real listener."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_what_a_killed_listener_did_not_tell_of_is_told_by_the_next_one(tmp_path
     rows = [record(database, number, study) for number, study in ((1, 1), (2, 1), (3, 2), (4, 2), (5, 3))]
     later = NOW + timedelta(days=3650)
 
-    def told() -> list[tuple[str, str, dict[str, int]]]:
+    def recorded() -> list[tuple[str, str, dict[str, int]]]:
         entries = AuditTrail(engine).entries(AuditFilter(action="receive"))
         return [(one.study_instance_uid, one.detail, one.data["instances"]) for one in reversed(entries)]
 
@@ -123,11 +123,11 @@ def test_what_a_killed_listener_did_not_tell_of_is_told_by_the_next_one(tmp_path
     for number, study in ((3, 2), (4, 2)):
         transfers.stored(received(number, study), _command(received(number, study)), rows[number - 1])
     transfers.close()
-    before = told()
+    before = recorded()
     assert len(before) == 2, "of the second image of study 1 and the first of study 3 the listener did not tell"
 
     assert database.write(write_missing, later) == 2
-    (first, second) = told()[2:]
+    (first, second) = recorded()[2:]
     late = "1 instance, recorded late: the listener was killed"
     assert first == (received(2, 1).study_instance_uid, late, {received().sop_class_uid: 1})
     assert second == (received(5, 3).study_instance_uid, late, {received().sop_class_uid: 1})

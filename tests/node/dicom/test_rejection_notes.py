@@ -8,6 +8,7 @@ import highdicom
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from config.settings import Triage
@@ -26,7 +27,7 @@ TITLES = {
 }
 
 
-def _note(image: Dataset, title: object, path: Path) -> Path:
+def _note(image: Dataset, title: Code, path: Path) -> Path:
     content = highdicom.ko.KeyObjectSelection(document_title=title, referenced_objects=[image])
     document = highdicom.ko.KeyObjectSelectionDocument(
         evidence=[image],

@@ -20,6 +20,7 @@ from db.records import Outcome, ReceivedInstance
 from db.states import Priority
 from node.dicom.document_content import read_document_content
 from node.dicom.report_objects import is_report
+from tests.models.samples import set_elements
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
 from tests.rules import NO_RULES
 
@@ -46,11 +47,7 @@ def document(
         name = Dataset()
         name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = title
         made.ConceptNameCodeSequence = [name]
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(made, keyword)
-        else:
-            setattr(made, keyword, value)
+    set_elements(made, changes)
     made.ensure_file_meta()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return made

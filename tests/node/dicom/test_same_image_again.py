@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pydicom import Dataset, uid
+from pydicom.uid import UID
 from pynetdicom import AE
 
 from db import jobs, repeated_instances
@@ -25,7 +26,7 @@ def _send(port: int, image: Dataset, syntax: str) -> None:
     entity = AE(ae_title="SCU")
     entity.add_requested_context(_CR, syntax)
     association = entity.associate("127.0.0.1", port, ae_title="PLEURA")
-    image.file_meta.TransferSyntaxUID = syntax
+    image.file_meta.TransferSyntaxUID = UID(syntax)
     assert association.send_c_store(image).Status == 0x0000
     association.release()
 

@@ -74,9 +74,9 @@ def _item(uid: str, reason: int | None = None) -> Dataset:
     return item
 
 
-def tell(association: Association, told: Dataset, event: int = 1) -> int | None:
+def tell(association: Association, result: Dataset, event: int = 1) -> int | None:
     status, _ = association.send_n_event_report(
-        told, event, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        result, event, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
     )
     return int(status.Status) if status else None
 
@@ -130,7 +130,7 @@ def test_a_report_that_names_nothing_is_an_invalid_argument(tmp_path: Path) -> N
         listening(tmp_path, reports=CommitmentReports(Noted())) as listener,
         reporting(listener.port) as association,
     ):
-        assert [tell(association, told) for told in (nameless, objectless)] == [0x0115, 0x0115]
+        assert [tell(association, result) for result in (nameless, objectless)] == [0x0115, 0x0115]
 
 
 def test_a_report_that_cannot_be_recorded_is_not_taken(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from db.engine import connect, migrate
 from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.job_dispatcher import JobDispatcher
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
+from tests.fakes import RecordingTaskQueue
 from tests.fuzz.peer import Peer as RawPeer
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
 from tests.node.dicom.test_received_header import encoded
@@ -466,7 +467,7 @@ def test_a_bad_object_gets_its_status_and_the_association_goes_on(
 
     with calling(listener.port) as association:
         assert send_file(association, path) == status
-        assert listener.files() == listener.leftovers() == listener.rows() == []
+        assert (listener.rows(), listener.files(), listener.leftovers()) == ([], [], [])
         good = tmp_path / "good.dcm"
         chest().save_as(good, enforce_file_format=True)
         assert send_file(association, good) == 0x0000
@@ -552,7 +553,7 @@ def test_a_disk_that_fails_at_the_last_moment(layer: Layer, tmp_path: Path) -> N
         calling(listener.port) as association,
     ):
         assert send(association, chest()) == 0xA700
-        assert listener.rows() == listener.files() == listener.leftovers() == []
+        assert (listener.rows(), listener.files(), listener.leftovers()) == ([], [], [])
 
 
 class FlakyDatabase(Database):
@@ -600,7 +601,7 @@ def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, 
     ):
         assert send(association, chest()) in (0xA700, 0x0110)
     with listening(tmp_path) as listener:
-        assert listener.rows() == listener.files() == listener.leftovers() == []
+        assert (listener.rows(), listener.files(), listener.leftovers()) == ([], [], [])
 
 
 @on_both_layers
@@ -679,25 +680,24 @@ def is_listening(port: int) -> bool:
 # --- the task queue ---------------------------------------------------------------------------------------------------
 
 
-class RecordingTaskQueue:
+class FallibleTaskQueue(RecordingTaskQueue):
     """A broker that can hang and fail."""
 
     def __init__(self) -> None:
-        self.dispatched: list[tuple[int, bool]] = []
+        super().__init__()
         self.hang = threading.Event()
         self.hang.set()
         self.fail = False
 
-    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]], queue: str = "jobs") -> bool:
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = "jobs") -> bool:
         self.hang.wait(60)
         if self.fail:
             raise ConnectionError("no broker")
-        self.dispatched.extend(jobs)
-        return True
+        return super().enqueue_jobs(jobs, queue)
 
 
 def test_a_hanging_broker_keeps_nobody_waiting() -> None:
-    task_queue = RecordingTaskQueue()
+    task_queue = FallibleTaskQueue()
     task_queue.hang.clear()
     dispatcher = JobDispatcher(task_queue)
     for number in range(100):
@@ -711,7 +711,7 @@ def test_a_hanging_broker_keeps_nobody_waiting() -> None:
 
 
 def test_a_failing_broker_does_not_end_the_enqueueing() -> None:
-    task_queue = RecordingTaskQueue()
+    task_queue = FallibleTaskQueue()
     task_queue.fail = True
     dispatcher = JobDispatcher(task_queue)
     dispatcher.enqueue([(1, False)])

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import UID
 
 from config.listener import Listener
 from config.listener import Peer as KnownPeer
@@ -85,7 +86,7 @@ def test_files_arrive_as_they_are(storescp: Peer, tmp_path: Path) -> None:
 @pytest.mark.peer("storescp")
 def test_a_class_that_the_peer_does_not_take_is_told_and_the_rest_is_sent(storescp: Peer, tmp_path: Path) -> None:
     strange = dcmread(_sample())
-    strange.SOPClassUID = strange.file_meta.MediaStorageSOPClassUID = "1.2.3.4.5"
+    strange.SOPClassUID = strange.file_meta.MediaStorageSOPClassUID = UID("1.2.3.4.5")
     strange.save_as(tmp_path / "strange.dcm")
     files, _ = find_files([tmp_path / "strange.dcm", _sample()])
     first, second = send_files(files, storescp)

@@ -48,7 +48,7 @@ class DicomWeb:
         return self.root or f"http://127.0.0.1:{self.port}/dicom-web"
 
     def client(self, role: Role) -> DICOMwebClient:
-        """The judge: dicomweb-client with the token of a role."""
+        """dicomweb-client with the token of a role."""
         session = create_session()
         session.headers["Authorization"] = f"Bearer {self.tokens[role]}"
         return DICOMwebClient(self.url, session=session)

@@ -1,4 +1,4 @@
-"""QIDO-RS and WADO-RS of own results, judged by dicomweb-client and pydicom."""
+"""QIDO-RS and WADO-RS of own results, checked with dicomweb-client and pydicom."""
 
 from __future__ import annotations
 
@@ -175,10 +175,12 @@ def test_bytes_are_those_that_a_c_store_sends(dicomweb: DicomWeb) -> None:
 
 def test_metadata_leads_to_its_bulk_data(dicomweb: DicomWeb) -> None:
     seg = of_kind(dicomweb, "seg")
-    [told] = dicomweb.client(Role.RADIOLOGIST).retrieve_series_metadata(seg.study_instance_uid, seg.series_instance_uid)
+    [metadata] = dicomweb.client(Role.RADIOLOGIST).retrieve_series_metadata(
+        seg.study_instance_uid, seg.series_instance_uid
+    )
     file = dcmread(dicomweb.settings.store.folder / seg.path)
-    address = told["7FE00010"]["BulkDataURI"]
-    assert Dataset.from_json(told).SegmentSequence == file.SegmentSequence
+    address = metadata["7FE00010"]["BulkDataURI"]
+    assert Dataset.from_json(metadata).SegmentSequence == file.SegmentSequence
     [pixels] = dicomweb.client(Role.RADIOLOGIST).retrieve_bulkdata(address)
     assert pixels == file.PixelData
 
@@ -258,7 +260,8 @@ def test_each_route_is_for_the_roles_of_its_table(dicomweb: DicomWeb, role: Role
         "/studies",
         "/studies/{study:uid}",
     }
-    for (method, path), need in table.items():
+    for (method, template), need in table.items():
+        path = template
         for name, value in uids.items():
             path = path.replace(f"{{{name}}}", value)
         request = urllib.request.Request(dicomweb.url + path, method=method, data=b"" if method == "POST" else None)

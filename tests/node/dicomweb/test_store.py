@@ -55,7 +55,7 @@ def post(web: DicomWeb, body: bytes, path: str = "/studies", **headers: str) -> 
     return answer.status, json.loads(content) if is_json else content
 
 
-def told(answer: Any, sequence: str) -> list[tuple[str, int]]:
+def listed(answer: Any, sequence: str) -> list[tuple[str, int]]:
     """SOP Instance UID and Failure Reason of the items of a sequence."""
     items = answer.get(sequence, {}).get("Value", [])
     return [
@@ -101,10 +101,10 @@ def test_each_instance_has_a_status_of_its_own(dicomweb: DicomWeb) -> None:
     status, answer = post(dicomweb, body_of(files), f"/studies/{study}")
 
     assert status == 202
-    assert told(answer, STORED) == [(good.SOPInstanceUID, 0)]
-    assert [reason for _, reason in told(answer, FAILED)] == [0xA900, 0xA900, 0xC000, 0x0122, 0xC122]
-    assert told(answer, FAILED)[0][0] == other.SOPInstanceUID
-    assert told(answer, OTHER) == [("", 0xC000)]
+    assert listed(answer, STORED) == [(good.SOPInstanceUID, 0)]
+    assert [reason for _, reason in listed(answer, FAILED)] == [0xA900, 0xA900, 0xC000, 0x0122, 0xC122]
+    assert listed(answer, FAILED)[0][0] == other.SOPInstanceUID
+    assert listed(answer, OTHER) == [("", 0xC000)]
     assert good.SOPInstanceUID in dicomweb.rows()
     assert other.SOPInstanceUID not in dicomweb.rows()
     assert not dicomweb.leftovers()
@@ -121,7 +121,7 @@ def test_nothing_stored_is_a_conflict(dicomweb: DicomWeb) -> None:
     status, answer = post(dicomweb, body_of([file_of(chest())]), f"/studies/{generate_uid()}")
 
     assert status == 409
-    assert [reason for _, reason in told(answer, FAILED)] == [0xA900]
+    assert [reason for _, reason in listed(answer, FAILED)] == [0xA900]
 
 
 def test_the_same_again_is_a_repeat_and_other_pixels_are_looked_at(dicomweb: DicomWeb) -> None:
@@ -166,7 +166,7 @@ def test_a_broken_body_keeps_what_was_whole(dicomweb: DicomWeb) -> None:
     for body in (whole[:-3000], whole[:-6], whole.replace(b"--B--", b"--B-?")):
         status, answer = post(dicomweb, body)
         assert status == 400
-        assert told(answer, STORED)[0] == (before.SOPInstanceUID, 0)
+        assert listed(answer, STORED)[0] == (before.SOPInstanceUID, 0)
         assert not dicomweb.leftovers()
     assert dicomweb.rows().count(before.SOPInstanceUID) == 1
 
@@ -188,7 +188,7 @@ def test_a_gigantic_part_takes_no_memory_and_no_place(tmp_path: Path) -> None:
         assert post(web, body_of([file_of(large)]))[0] == 413
         status, answer = post(web, body_of([file_of(large), file_of(small)]))
         assert status == 202
-        assert told(answer, FAILED) == [(large.SOPInstanceUID, 0xA700)]
+        assert listed(answer, FAILED) == [(large.SOPInstanceUID, 0xA700)]
         assert post(web, body_of([bytes(2_000_000)]))[0] == 413
         # Without a length that is told before: chunked.
         assert _chunked(web, body_of([file_of(small), bytes(2_000_000)])) == 413
@@ -212,7 +212,7 @@ def test_no_room_is_told_with_retry_after(tmp_path: Path) -> None:
     with running_dicomweb(tmp_path, listener={"maximum_waiting_jobs": 1}) as web:
         assert post(web, body_of([file_of(chest())]))[0] == 200
         status, answer = post(web, body_of([file_of(chest())]))
-        assert (status, [reason for _, reason in told(answer, FAILED)]) == (503, [0xA700])
+        assert (status, [reason for _, reason in listed(answer, FAILED)]) == (503, [0xA700])
         assert post(web, body_of([file_of(chest(StudyDescription="STAT"))]))[0] == 200, "STAT is taken all the same"
     with running_dicomweb(tmp_path / "full", store={"minimum_free_bytes": 2**60}) as web:
         assert post(web, body_of([file_of(chest())]))[0] == 503

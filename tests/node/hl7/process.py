@@ -15,7 +15,7 @@ import tomli_w
 from db.database import Database
 from db.engine import connect
 from tests.orthanc import wait_until
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 from workers.notifications.channels import notification_rules
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -86,4 +86,4 @@ class Process:
         from config.settings import load
 
         settings = load(self.config)
-        return Database(connect(settings.database_url), alarming(notification_rules(settings)))
+        return Database(connect(settings.database_url), rules_that_notify(notification_rules(settings)))

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from config.notifications import HL7Notification, Notifications
 from config.settings import Settings, Site
@@ -18,7 +19,7 @@ from tests.commands import study_facts
 from tests.db.examples import NOW, finished, study_of
 from tests.node.hl7.messages import Answer
 from tests.rules import NO_RULES
-from tests.workers.notifications.test_channels import ALARM
+from tests.workers.notifications.test_channels import NOTIFICATION
 from workers.hl7.message import read_message
 from workers.notifications.observation_report import report
 
@@ -48,11 +49,11 @@ def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
     assert database.read(study_details.study_detail, study).row.patient_id == "P7"
 
 
-def test_the_example_of_an_notification_is_what_is_written() -> None:
+def test_the_example_of_a_notification_is_what_is_written() -> None:
     settings = Settings(
         site=Site(name="North Hospital"),
         notifications=Notifications(hl7=HL7Notification(receiving_application="EHR")),
     )
-    plain = {"issuer_of_patient_id": "", "patient_name": "Doe^Jane"}
-    written = report(replace(ALARM, **plain), settings, NOW + timedelta(minutes=20))
+    plain: dict[str, Any] = {"issuer_of_patient_id": "", "patient_name": "Doe^Jane"}
+    written = report(replace(NOTIFICATION, **plain), settings, NOW + timedelta(minutes=20))
     assert written.encode() == examples()["ORU^R01^ORU_R010123456789abcdef0123"]

@@ -264,12 +264,12 @@ def test_who_may_connect(address: str, named: tuple[str, ...], welcome: bool) ->
 
 
 def test_a_peer_that_is_not_named_is_closed_at_once() -> None:
-    told: list[str] = []
-    with listening(echo, told.append, addresses=("192.0.2.0/24",)) as port:
+    rejected: list[str] = []
+    with listening(echo, rejected.append, addresses=("192.0.2.0/24",)) as port:
         sender = Sender(port)
         assert sender.read() is None
-        wait_until(lambda: told, "the entry of the audit trail", seconds=10)
-    assert told == ["127.0.0.1"]
+        wait_until(lambda: rejected, "the entry of the audit trail", seconds=10)
+    assert rejected == ["127.0.0.1"]
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def database(engine: Engine) -> Database:
 
 
 def receiver(database: Database, **rules: object) -> Receiver:
-    settings = Settings(store=Store(), hl7=HL7(**rules))  # type: ignore[arg-type]
+    settings = Settings(store=Store(), hl7=HL7(**rules))
     numbers = iter(range(1, 1000))
     return Receiver(settings, database, lambda: NOW + timedelta(minutes=1), lambda: f"ACK{next(numbers)}")
 

@@ -65,7 +65,7 @@ def test_a_revocation_list_ends_too(certificates: Certificates, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("nothing", "holds no certificate"),
         ("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", "cannot be read"),
@@ -73,9 +73,9 @@ def test_a_revocation_list_ends_too(certificates: Certificates, tmp_path: Path) 
         ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "cannot be read"),
     ],
 )
-def test_what_is_no_certificate_is_an_os_error(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_no_certificate_is_an_os_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "none.pem").write_text(text)
-    with pytest.raises(OSError, match=said):
+    with pytest.raises(OSError, match=message):
         validity(tmp_path / "none.pem")
     with pytest.raises(OSError, match=r"missing\.pem: No such file"):
         validity(tmp_path / "missing.pem")

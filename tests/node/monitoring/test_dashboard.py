@@ -110,7 +110,7 @@ def test_legends_and_texts_show_labels_that_their_metrics_have() -> None:
 
 def test_grafana_itself_would_write_the_same_dashboard() -> None:
     """Grafana's own library reads it: what its schema does not have would be left out."""
-    register_default_plugins()  # type: ignore[no-untyped-call]
+    register_default_plugins()
     assert list(_lost(DASHBOARD, json.loads(json.dumps(Dashboard.from_json(DASHBOARD), cls=JSONEncoder)))) == []
 
 
@@ -147,7 +147,7 @@ def test_prometheus_understands_every_query_and_rule(tmp_path: Path) -> None:
     rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
     of_dashboard = tmp_path / "queries.yml"
     of_dashboard.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
-    command = ["promtool", "check", "rules", "--lint-fatal", FOLDER / "alerts.yml", of_dashboard]
+    command = ["promtool", "check", "rules", "--lint-fatal", str(FOLDER / "alerts.yml"), str(of_dashboard)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

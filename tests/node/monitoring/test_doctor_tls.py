@@ -75,7 +75,7 @@ def switch_tls(server: postgres.PostgresServer, *, on: bool) -> None:
 
 def database(port: int, query: str, host: str = "127.0.0.1") -> Settings:
     url = f"postgresql+psycopg://postgres@{host}:{port}/postgres?{query}"
-    return Settings(database={"url": url})  # type: ignore[arg-type]
+    return Settings(database={"url": url})
 
 
 @pytest.mark.campaign
@@ -152,7 +152,7 @@ def _accepts(port: int) -> bool:
 
 
 def broker(port: int, query: str = "", scheme: str = "rediss") -> Settings:
-    return Settings(broker={"url": f"{scheme}://127.0.0.1:{port}/0{query}"})  # type: ignore[arg-type]
+    return Settings(broker={"url": f"{scheme}://127.0.0.1:{port}/0{query}"})
 
 
 def publishes(settings: Settings) -> bool:

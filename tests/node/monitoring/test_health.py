@@ -86,7 +86,7 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("free", "growth", "keep_days", "said", "ok"),
+    ("free", "growth", "keep_days", "expected", "ok"),
     [
         (5 * GB, Growth(None, 0.5), 30, None, True),
         (5 * GB, Growth(GB, 40), 0, "1 GB a day: images are refused with 0xA700 in 4 days", False),
@@ -95,7 +95,7 @@ GB = 10**9
     ],
 )
 def test_doctor_tells_the_room_left_in_days(
-    free: int, growth: Growth, keep_days: int, said: str | None, ok: bool
+    free: int, growth: Growth, keep_days: int, expected: str | None, ok: bool
 ) -> None:
     found = check_room(free, growth, Store(keep_days=keep_days, minimum_free_bytes=GB))
-    assert (found.found, found.ok) == (said, ok) if found else said is None
+    assert (found.found, found.ok) == (expected, ok) if found else expected is None

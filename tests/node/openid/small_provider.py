@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
@@ -80,12 +81,13 @@ class SmallProvider:
             raise httpx2.ConnectError("connection refused", request=request)
         if path in self.statuses:
             return httpx2.Response(self.statuses[path], headers={"location": "https://elsewhere.example/"})
-        answer = {
+        answers: dict[str, Callable[[httpx2.Request], Any]] = {
             "openid-configuration": self._discovery,
             "keys": lambda _: {"keys": [self.key.as_dict(private=False)]},
             "token": self._token,
             "userinfo": lambda _: self.userinfo,
-        }[path](request)
+        }
+        answer = answers[path](request)
         return httpx2.Response(400 if "error" in answer else 200, json=answer)
 
     def _discovery(self, request: httpx2.Request) -> dict[str, Any]:

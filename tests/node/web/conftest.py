@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import atexit
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -25,6 +26,7 @@ from node.openid import Provider
 from node.web.app import create_app, create_services
 from node.web.dependencies import Services
 from node.web.image_reader import Readers, ReadingLimits
+from tests.fakes import RecordingTaskQueue
 from tests.node.web.demo import CASES, PASSWORD, Demo, region, settings_for
 from workers.services.trial_delivery import TrialDelivery
 
@@ -47,22 +49,6 @@ class Clock:
         self.now += timedelta(**span)
 
 
-@dataclass
-class TaskQueue:
-    """Remembers what was enqueued."""
-
-    jobs: list[int] = field(default_factory=list)
-    deliveries: list[int] = field(default_factory=list)
-
-    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]], queue: str = "jobs") -> bool:
-        self.jobs += [job for job, _ in jobs]
-        return True
-
-    def enqueue_deliveries(self, delivery_ids: Sequence[int]) -> bool:
-        self.deliveries += delivery_ids
-        return True
-
-
 def predict_pneumothorax(model_input: ModelInput) -> Prediction:
     """Find a pneumothorax in everything."""
     mask = region("pneumothorax", model_input.shape)
@@ -78,7 +64,7 @@ class Site:
     app: Starlette
     demo: Demo
     clock: Clock
-    task_queue: TaskQueue
+    task_queue: RecordingTaskQueue
     studies: list[int]
     echoed: list[str] = field(default_factory=list)
     on_disk: list[Callable[[], Settings]] = field(default_factory=list)
@@ -106,7 +92,7 @@ class Site:
         return client
 
 
-def log_in(client: TestClient, name: str, password: str = PASSWORD):  # type: ignore[no-untyped-def]
+def log_in(client: TestClient, name: str, password: str = PASSWORD):
     form = client.get("/login").text
     found = re.search(r'name="login_token" value="([^"]+)"', form)
     assert found, form
@@ -138,11 +124,11 @@ def readers() -> Readers:
     return made
 
 
-def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admin: object) -> Site:
+def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admin: Any) -> Site:
     import shutil
 
     shutil.copytree(filled, folder, dirs_exist_ok=True)
-    demo, clock, task_queue = Demo(folder), Clock(), TaskQueue()
+    demo, clock, task_queue = Demo(folder), Clock(), RecordingTaskQueue()
     echoed: list[str] = []
 
     def echo(destination: Destination) -> str | None:

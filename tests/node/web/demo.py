@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from sqlalchemy import Engine
 
 from config.destinations import Destination
@@ -87,13 +87,13 @@ THRESHOLDS = {"pneumothorax": 0.5, "lung_opacity": 0.45}
 CODES = {"pneumothorax": PNEUMOTHORAX, "lung_opacity": OPACITY}
 
 
-def settings_for(folder: Path, port: int = 0, site: Site | None = None, **admin: object) -> Settings:
+def settings_for(folder: Path, port: int = 0, site: Site | None = None, **admin: Any) -> Settings:
     """Settings of a node in ``folder`` with one destination that nobody answers."""
     values = {"port": port} | admin
     return Settings(
         site=site or Site(),
         store=Store(folder=folder),
-        admin=Admin(**values),  # type: ignore[arg-type]
+        admin=Admin(**values),
         destinations=(
             Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242, verification="query"),
             Destination(name="archive", ae_title="VNA", host="127.0.0.1", port=4243, kinds=("seg", "sr")),
@@ -137,8 +137,8 @@ def radiograph(uid: str, case: Case, number: int) -> Dataset:
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = CR
-    image.file_meta.MediaStorageSOPInstanceUID = uid
+    image.file_meta.MediaStorageSOPClassUID = UID(CR)
+    image.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     image.SOPClassUID, image.SOPInstanceUID = CR, uid
     image.StudyID, image.StudyTime, image.ReferringPhysicianName = "", "", ""
     image.SeriesNumber, image.InstanceNumber = 1, 1
@@ -200,7 +200,7 @@ class Demo:
     def _image(self, case: Case, number: int, at: datetime) -> Dataset:
         uid = f"1.2.826.0.1.3680043.8.498.{number + 1}"
         image = dcmread(self.sources[number % len(self.sources)]) if self.sources else radiograph(uid, case, number)
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = UID(uid)
         image.StudyInstanceUID, image.SeriesInstanceUID = f"{uid}.1", f"{uid}.2"
         image.PatientName, image.PatientID = case.name, case.patient_id
         image.PatientSex, image.PatientBirthDate = case.sex, case.born

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.orthanc import wait_until
+from tests.ports import listens
 
 
 def nginx_command(folder: Path, server: str) -> list[str]:
@@ -37,17 +37,9 @@ def running_proxy(command: list[str], port: int, folder: Path) -> Iterator[None]
             command, stdout=output, stderr=output, env={"PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(folder)}
         )
     try:
-        wait_until(lambda: _listens(port) or process.poll() is not None, "the proxy", pause=0.05)
+        wait_until(lambda: listens(port) or process.poll() is not None, "the proxy", pause=0.05)
         assert process.poll() is None, (folder / "output").read_text()
         yield
     finally:
         process.terminate()
         process.wait(20)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

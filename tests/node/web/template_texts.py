@@ -88,6 +88,7 @@ def untranslated(path: Path) -> list[str]:
                     for text in _values(part):
                         reader.value(text)
         else:
+            assert isinstance(output, nodes.Assign | nodes.For)
             expression = output.node if isinstance(output, nodes.Assign) else output.iter
             reader.found += [f"{text!r}" for text in _values(expression) if _is_text(text)]
     return reader.found

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -41,23 +42,18 @@ MODEL = ModelSpec(
 )
 
 
-def finding(**changes) -> Finding:
+def finding(**changes: Any) -> Finding:
     mask = np.zeros((100, 100), dtype=bool)
     mask[:20, :50] = True
-    return Finding(
-        **(
-            {"label": "pneumothorax", "code": CODE, "model": "m", "probability": 0.875, "threshold": 0.5, "mask": mask}
-            | changes
-        )
-    )
+    return replace(Finding("pneumothorax", CODE, "m", 0.875, 0.5, mask=mask), **changes)
 
 
-def page(*findings: Finding, not_analysed: NotAnalysed | None = None, **changes) -> str:
+def page(*findings: Finding, not_analysed: NotAnalysed | None = None, **changes: Any) -> str:
     picture = Image.new("RGB", (20, 20), (10, 20, 30))
     image = ExplainedImage(
         "Image 1, PA", picture, Prediction((100, 100), findings, not_analysed), Spacing(1, 1, "detector")
     )
-    values = {
+    values: dict[str, Any] = {
         "title": "Study 1",
         "priority": "critical",
         "reason": "pneumothorax",
@@ -84,7 +80,7 @@ class Tags(HTMLParser):
 
 def test_the_page_says_what_was_found_with_its_numbers_and_its_evidence():
     html = page(finding())
-    for told in (
+    for text in (
         "critical",
         "present",
         "0.875",
@@ -92,7 +88,7 @@ def test_the_page_says_what_was_found_with_its_numbers_and_its_evidence():
         "detector plane",
         "AUC 0.85 (95 % 0.75 to 0.92) on 48 positives",
     ):
-        assert told in html
+        assert text in html
     assert html.count("Not a medical device") == 2
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from models.radiograph.reading import read_model_input
 from node.web import image_process
@@ -50,7 +50,7 @@ def deflated_bomb(mebibytes: int) -> bytes:
     """A file whose data set inflates to an element of that many MiB of zeros (PS3.5 A.5)."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     out = io.BytesIO()
     dataset = Dataset()
     dataset.file_meta = meta

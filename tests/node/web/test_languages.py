@@ -76,7 +76,7 @@ def test_a_choice_comes_before_the_browser_and_the_browser_before_the_site() -> 
     assert language_of("", "fr", "de") is GERMAN
     assert language_of("xx", "", "en") is ENGLISH
     known = Settings.model_fields["site"].annotation.model_fields["language"].annotation  # type: ignore[union-attr]
-    assert set(known.__args__) == set(LANGUAGES)  # type: ignore[union-attr]
+    assert set(known.__args__) == set(LANGUAGES)
 
 
 def test_the_page_is_in_the_language_of_the_browser_until_the_user_chooses_one(site: Site) -> None:
@@ -169,7 +169,7 @@ def _po(language: languages.Language) -> Path:
 
 @pytest.mark.parametrize("language", OTHERS, ids=lambda one: one.tag)
 def test_every_text_is_translated_and_compiled(language: languages.Language) -> None:
-    """``make translations`` mends what is missing here, but for the texts themselves."""
+    """``make translations`` adds what is missing here, but for the texts themselves."""
     with _po(language).open("rb") as file:
         catalogue = read_po(file)
     texts = {message.id: message for message in catalogue if message.id}
@@ -181,6 +181,8 @@ def test_every_text_is_translated_and_compiled(language: languages.Language) -> 
         assert all(given), f"no translation: {text}"
         assert not message.fuzzy, text
         for source, one in zip(text if isinstance(text, tuple) else (text,), given, strict=True):
+            assert isinstance(source, str)
+            assert isinstance(one, str)
             assert _places(one) == _places(source), text
     compiled = io.BytesIO()
     write_mo(compiled, catalogue)

@@ -60,7 +60,7 @@ def test_a_study_that_arrives_is_news_and_the_server_stops_with_the_stream_open(
         studies = []
         for number in range(50, 80):
             studies.append(demo.add(case, number, datetime.now(UTC)))
-            stream.fp.raw._sock.settimeout(3)  # type: ignore[union-attr]
+            stream.fp.raw._sock.settimeout(3)  # type: ignore[attr-defined]
             try:
                 name, data = _event(stream)
             except TimeoutError:

@@ -33,7 +33,7 @@ from tests.commands import record_triage, study_facts
 from tests.node.web.conftest import CHEAP, NOW, Site, predict_pneumothorax, readers
 from tests.node.web.demo import phantom
 from tests.node.web.history import fill_weeks
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 from workers.triage import decide
 
 MODEL = "chest-classifier"
@@ -234,7 +234,10 @@ def test_one_outage_is_one_problem_with_its_address_and_is_retried_as_one(site: 
 def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> None:
     webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
-    engine, database = site.services.engine, Database(site.services.engine, alarming(NotificationRules(("webhook",))))
+    engine, database = (
+        site.services.engine,
+        Database(site.services.engine, rules_that_notify(NotificationRules(("webhook",)))),
+    )
     services = create_services(
         settings, database, engine, task_queue=site.task_queue, clock=site.clock,
         load_image_predictor=lambda: predict_pneumothorax,

@@ -80,6 +80,7 @@ def test_a_finding_of_several_lesions_is_drawn_with_all_of_them(tmp_path: Path) 
         1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, findings=(record,)
     )
     (predicted,) = _prediction(job, (64, 48), tracked_masks(seg), []).findings
+    assert predicted.mask is not None
     assert np.array_equal(predicted.mask, whole)
 
 
@@ -105,5 +106,7 @@ def test_the_page_for_a_person_draws_them_so_too(tmp_path: Path) -> None:
 
     placeless, other, one = predicted.findings
     assert placeless.mask is None
+    assert other.mask is not None
+    assert one.mask is not None
     assert np.array_equal(other.mask, corner_mask()[:, ::-1])
     assert np.array_equal(one.mask, corner_mask())

@@ -123,7 +123,7 @@ def test_a_failed_job_is_run_again_and_enqueued_for(site: Site) -> None:
     assert job.state is JobState.FAILED
     assert client.post(f"/studies/{FAILED}/retry", data={"id": job.id}).status_code == 303
     assert site.services.database.read(study_details.study_detail, FAILED).jobs[-1].state is JobState.QUEUED
-    assert job.id in site.task_queue.jobs
+    assert job.id in dict(site.task_queue.jobs)
     assert site.services.audit.entries(limit=1)[0].action == "retry job"
     again = client.post(f"/studies/{FAILED}/retry", data={"id": job.id}, follow_redirects=True)
     assert "cannot become" in again.text
@@ -179,7 +179,7 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
 
 
 @pytest.mark.parametrize(
-    ("action", "data", "told"),
+    ("action", "data", "repeated"),
     [
         ("reported", {}, "Marked as reported"),
         ("unreported", {}, "Back on the worklist"),
@@ -188,7 +188,7 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
         ("priority", {"priority": "urgent"}, "The priority is set"),
     ],
 )
-def test_an_action_repeats_whose_study_it_was(site: Site, action: str, data: dict[str, str], told: str) -> None:
+def test_an_action_repeats_whose_study_it_was(site: Site, action: str, data: dict[str, str], repeated: str) -> None:
     client = site.logged_in("radiologist")
     row = site.services.worklist.rows([PNEUMOTHORAX])[0]
     if action == "release":
@@ -196,7 +196,7 @@ def test_an_action_repeats_whose_study_it_was(site: Site, action: str, data: dic
     done = client.post(f"/studies/{PNEUMOTHORAX}/{action}", data=data)
     text = client.get(done.headers["location"]).text
     line = text[text.index('role="status">') :].partition("</p>")[0]
-    assert told in line
+    assert repeated in line
     assert f"ID {row.patient_id}, accession {row.accession_number}, study of {row.study_date[:4]}-" in line
     assert "Okafor" in line
 
@@ -285,9 +285,9 @@ def test_the_system_page_tells_what_to_do_and_calls_a_destination(site: Site) ->
     assert "Check that the peer runs" in text
     assert "Raise workers.job_timeout_seconds" in text
     assert "reader-1:jobs:4711" in text
-    for name, said in (("archive", "answers."), ("pacs", "connection refused")):
+    for name, message in (("archive", "answers."), ("pacs", "connection refused")):
         shown = client.post(f"/system/destinations/{name}/echo").headers["location"]
-        assert all(said in client.get(shown).text for _ in range(2)), "loaded again it is the same page"
+        assert all(message in client.get(shown).text for _ in range(2)), "loaded again it is the same page"
     assert "does not answer:" not in client.get("/system?echo=elsewhere").text
     assert client.post("/system/destinations/elsewhere/echo").status_code == 404
     assert site.echoed == ["archive", "pacs"]
@@ -298,7 +298,8 @@ def test_the_address_of_a_forms_answer_is_no_error_when_it_is_entered(site: Site
     paths = {endpoint.path for endpoint in page_endpoints(1) if endpoint.method == "POST"}
     paths -= {endpoint.path for endpoint in page_endpoints(1) if endpoint.method == "GET"}
     assert len(paths) > 8
-    for path in paths:
+    for template in paths:
+        path = template
         for old, new in (("{study:row}", "1"), ("{name:str}", "pacs"), ("{action:str}", "hold")):
             path = path.replace(old, new)
         answer = client.get(re.sub(r"{\w+:row}", "1", path))
@@ -370,7 +371,9 @@ def test_a_dicom_file_is_tried(site: Site, tmp_path: Path) -> None:
 def test_an_object_that_is_no_radiograph_is_told_where_it_would_go(site: Site) -> None:
     """It has no pixels to show; what a node would do with it is known all the same."""
     client = site.logged_in("radiologist")
-    report = Path(get_testdata_file("reportsi.dcm")).read_bytes()
+    path = get_testdata_file("reportsi.dcm")
+    assert isinstance(path, str)
+    report = Path(path).read_bytes()
     answer = client.post("/try", files={"file": ("report.dcm", report)})
     assert answer.status_code == 422
     assert "Not eligible: no model sees it" in answer.text

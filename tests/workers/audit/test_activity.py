@@ -10,17 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from config.servers import Database
-from config.settings import Admin, Settings, Store, Triage
+from config.settings import Admin, Settings, Triage
 from db.audit import AuditTrail, RecordedEntry
 from db.audit_events import AuditEvent
 from db.engine import connect, migrate
 from workers.audit.activity import application_activity
 from workers.worker_id import host_name
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(store=Store(folder=tmp_path))
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def _reset(secured: ssl.SSLSocket) -> None:
 
 
 def _close_after(count: int) -> Callable[[ssl.SSLSocket], None]:
-    """Reads so many bytes and closes without ``close_notify``, as many programs do; what is unread is a reset."""
+    """Reads so many bytes and closes without ``close_notify``, as many programs do; what was not read resets it."""
 
     def receive(secured: ssl.SSLSocket) -> None:
         left = count

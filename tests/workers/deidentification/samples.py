@@ -16,6 +16,7 @@ from db.patients import PatientIdentifier, PatientRules
 from db.queries import study_details
 from db.records import Outcome, ReceivedInstance
 from tests.commands import record_instance
+from tests.models.samples import set_elements
 from tests.workers.harness import radiograph
 from tests.workers.results.sources import analysis, encode_all
 from workers.deidentification.profile import Deidentifier
@@ -39,11 +40,7 @@ def image(uid: str = "1.2.3.4.5.6", **changes: object) -> Dataset:
     made = radiograph(uid)
     made.ImageType, made.BurnedInAnnotation, made.Manufacturer = ["ORIGINAL", "PRIMARY"], "NO", "ACME"
     made.SpecificCharacterSet = "ISO_IR 100"
-    for keyword, value in changes.items():
-        if value is None:
-            made.pop(keyword, None)
-        else:
-            setattr(made, keyword, value)
+    set_elements(made, changes)
     return made
 
 

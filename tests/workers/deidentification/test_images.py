@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     DigitalXRayImageStorageForPresentation,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -27,9 +29,9 @@ from workers.deidentification.profile import Done
 from workers.deidentification.study import IMAGE, Original, deidentify_object, words_of
 
 
-def _compressed(made: Dataset, syntax: str, stream: bytes) -> Dataset:
-    made.file_meta.TransferSyntaxUID = syntax
-    made.PixelData = encapsulate([stream])
+def _compressed(made: Dataset, syntax: str, stream: bytes | bytearray) -> Dataset:
+    made.file_meta.TransferSyntaxUID = UID(syntax)
+    made.PixelData = encapsulate([bytes(stream)])
     made["PixelData"].is_undefined_length = True
     return made
 
@@ -79,7 +81,7 @@ def test_the_values_stay_and_nothing_else_of_the_pixel_data_does(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"BurnedInAnnotation": "YES"}, "Burned In Annotation"),
         ({"BurnedInAnnotation": "PERHAPS"}, "Burned In Annotation"),
@@ -92,8 +94,8 @@ def test_the_values_stay_and_nothing_else_of_the_pixel_data_does(
         ({"PixelData": None}, "cannot be read"),
     ],
 )
-def test_what_may_show_a_name_stays_here(tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    with pytest.raises(NotExportable, match=said):
+def test_what_may_show_a_name_stays_here(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(NotExportable, match=message):
         read_image(written(image(**changes), tmp_path / "a.dcm"), "radiographs")
 
 

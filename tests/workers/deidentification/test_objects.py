@@ -1,4 +1,4 @@
-"""A whole study: what refers to what still does, judges accept it, masks are the same, and nothing survives."""
+"""A whole study: what refers to what still does, validators accept it, masks are the same, and nothing survives."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -19,10 +19,10 @@ from workers.deidentification.profile import TEXT, Done, earlier
 
 # What the table does not name and this product keeps, if it repeats no word of the patient.
 KEPT_IN_IMAGES = {"Manufacturer", "ManufacturerModelName", "SoftwareVersions", "ModalityLUTType", "RescaleType"}
-BARE = {"dates": "removed", "patient_characteristics": False, "clean_descriptors": False}
+BARE: dict[str, Any] = {"dates": "removed", "patient_characteristics": False, "clean_descriptors": False}
 
 
-def made(dataset: Dataset, *, ours: bool = False, **options: object) -> Dataset:
+def made(dataset: Dataset, *, ours: bool = False, **options: Any) -> Dataset:
     profile = deidentifier(**options)
     return profile.deidentify(dataset, SUBJECT, profile.forbidden(dataset, ours=ours), ours=ours)[0]
 
@@ -54,7 +54,7 @@ def _everything(level: int = 1) -> tuple[Dataset, dict[str, str]]:
 
 
 @pytest.mark.parametrize("options", [{}, BARE], ids=["default", "bare"])
-def test_no_text_of_any_attribute_survives_at_any_depth(options: dict[str, object]) -> None:
+def test_no_text_of_any_attribute_survives_at_any_depth(options: dict[str, Any]) -> None:
     dataset, marks = _everything()
     nested, more = _everything(level=2)
     dataset.update(image())

@@ -123,7 +123,7 @@ FOLDER = "[[destinations]]\nname = 'research'\nkind = 'deidentified'\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (FOLDER, "destination `research`: folder: is missing"),
         (FOLDER + "folder = 'x'\nverification = 'query'\n", "has no verify_identity, verification"),
@@ -133,8 +133,8 @@ FOLDER = "[[destinations]]\nname = 'research'\nkind = 'deidentified'\n"
         ("[deidentification]\nkey = 'short'\n", "32 characters"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_a_mistake_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "pleura.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(SettingsError, match=words):
+    with pytest.raises(SettingsError, match=message):
         load(path)

@@ -90,21 +90,21 @@ def server() -> Iterator[Callable[..., Server]]:
         http.server_close()
 
 
-def told(sequence: str, **more: Any) -> bytes:
+def response(sequence: str, **more: Any) -> bytes:
     item = {"00081155": {"vr": "UI", "Value": [UID]}, **more}
     return json.dumps({sequence: {"vr": "SQ", "Value": [item]}}).encode()
 
 
 def failed(reason: int) -> bytes:
-    return told("00081198", **{"00081197": {"vr": "US", "Value": [reason]}})
+    return response("00081198", **{"00081197": {"vr": "US", "Value": [reason]}})
 
 
 @pytest.mark.parametrize(
     ("status", "body", "verdict"),
     [
-        (200, told("00081199"), Verdict.SENT),
+        (200, response("00081199"), Verdict.SENT),
         (200, b"", Verdict.SENT),
-        (202, told("00081199"), Verdict.SENT),
+        (202, response("00081199"), Verdict.SENT),
         (202, failed(0xA700), Verdict.LATER),
         (202, failed(0x0111), Verdict.DUPLICATE),
         (202, b"<xml/>", Verdict.RETRY),
@@ -186,7 +186,7 @@ def test_a_server_is_called_with_the_certificates_of_the_settings(
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"url": ""}, "url: is missing"),
         ({"url": "http://ann:secret@pacs/dicom-web"}, "url"),
@@ -196,8 +196,8 @@ def test_a_server_is_called_with_the_certificates_of_the_settings(
         ({"folder": "/tmp"}, "kind 'deidentified' only"),
     ],
 )
-def test_settings_that_cannot_work(changes: dict[str, str], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_settings_that_cannot_work(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         at(**{"url": "https://pacs/dicom-web", **changes})
 
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 
 from config.destinations import Destination
 from tests.orthanc import running_orthanc, wait_until
+from tests.ports import listens
 from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, Verdict
 from workers.destinations.dimse import Dimse, classify_status
@@ -36,7 +37,7 @@ BOTH = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 def outgoing(tmp_path: Path) -> Callable[..., Outgoing]:
     def make(uid: str, sop_class: str = CR) -> Outgoing:
         dataset = radiograph(uid)
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
         dcmwrite(tmp_path / f"{uid}.dcm", dataset, enforce_file_format=True)
         return Outgoing(tmp_path / f"{uid}.dcm", sop_class, uid)
 
@@ -143,7 +144,7 @@ def acceptance(request: bytes) -> bytes:
     return encoded
 
 
-def verdicts(receipts: Iterator[Receipt]) -> list[Verdict]:
+def verdicts(receipts: Iterable[Receipt]) -> list[Verdict]:
     return [receipt.verdict for receipt in receipts]
 
 
@@ -319,7 +320,7 @@ def test_dcmtk_gets_the_data_set_whole(
     command = [str(shutil.which("storescp")), option, "-aet", "PEER", "-od", str(folder), str(free_port)]
     scp = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
     try:
-        wait_until(lambda: _listens(free_port), "storescp")
+        wait_until(lambda: listens(free_port), "storescp")
         sent = outgoing("1.2.3.1")
         assert verdicts(Dimse().send(at(free_port), "PLEURA", [sent])) == [Verdict.SENT]
         Dimse().verify(at(free_port), "PLEURA")
@@ -387,7 +388,7 @@ AETable END
     command = [str(shutil.which("dcmqrscp")), "-c", str(tmp_path / "dcmqrscp.cfg")]
     scp = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
     try:
-        wait_until(lambda: _listens(free_port), "dcmqrscp")
+        wait_until(lambda: listens(free_port), "dcmqrscp")
         sent = outgoing("1.2.3.1")
         there = dcmread(sent.path)
         uids = {"study_instance_uid": there.StudyInstanceUID, "series_instance_uid": there.SeriesInstanceUID}
@@ -417,8 +418,8 @@ def test_a_peer_that_verifies_nothing_says_so(peer: Callable[..., Peer]) -> None
         Dimse().request_commitment(at(scp.port), "PLEURA", "2.25.7", [Stored("1.2.3.1")])
     with pytest.raises(PeerError, match="C-FIND"):
         list(Dimse().holds(at(scp.port), "PLEURA", [Stored("1.2.3.1")]))
-    for verification, words in (("query", "C-FIND"), ("commitment", "Storage Commitment")):
-        with pytest.raises(PeerError, match=words):
+    for verification, service in (("query", "C-FIND"), ("commitment", "Storage Commitment")):
+        with pytest.raises(PeerError, match=service):
             Dimse().check_verification(at(scp.port, verification=verification), "PLEURA")
     Dimse().check_verification(at(scp.port), "PLEURA")
 
@@ -429,11 +430,3 @@ def test_a_peer_without_queries_says_so(peer: Callable[..., Peer]) -> None:
         Dimse().find_study(at(scp.port), "PLEURA", "1.2.3")
     with pytest.raises(PeerError, match="C-ECHO"):
         Dimse().verify(at(scp.port), "PLEURA")
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from node.monitoring.remedies import remedy
 from tests.certificates import Certificates, Issued, certificates
 from tests.node.dicom.listening import listening
 from tests.orthanc import DicomTls, running_orthanc, wait_until
-from tests.ports import free_port
+from tests.ports import free_port, listens
 from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import Outgoing, PeerUnreachableError, StoredObject, Verdict
 from workers.destinations.dimse import Dimse
@@ -37,19 +36,11 @@ def running(*command: object) -> Iterator[None]:
         [*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        wait_until(lambda: _listens(int(str(command[-1]))), "a server", pause=0.02)
+        wait_until(lambda: listens(int(str(command[-1]))), "a server", pause=0.02)
         yield
     finally:
         process.kill()
         process.wait(20)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager
@@ -109,7 +100,7 @@ class Refused:
     """Whom this node does not talk to: what the peer shows, what this node shows and expects, and what it says."""
 
     shown: Callable[[Certificates], Issued | None]
-    said: str
+    message: str
     remedy: str
     tls: Callable[[Certificates], Tls] = lambda made: made.tls
     expected: tuple[str, ...] = ()
@@ -154,7 +145,7 @@ def test_without_tls_as_configured_nothing_is_sent(
         with pytest.raises(PeerUnreachableError) as raised:
             dimse.verify(destination, "PLEURA")
     assert receipt.verdict is Verdict.UNREACHABLE
-    assert refused.said in receipt.note == str(raised.value)
+    assert refused.message in receipt.note == str(raised.value)
     assert refused.remedy in remedy(receipt.note)
     assert not list(received.iterdir())
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -48,7 +49,7 @@ class Study:
     outgoing: Outgoing
 
 
-def study(folder: Path, revision: int = 1, findings: Sequence[SummaryFinding] = FOUND, **changes: str) -> Study:
+def study(folder: Path, revision: int = 1, findings: Sequence[SummaryFinding] = FOUND, **changes: Any) -> Study:
     """A study with an analysed radiograph, and a lateral view that was not analysed.
 
     ``changes`` are attributes of the images.

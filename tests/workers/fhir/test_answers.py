@@ -42,7 +42,7 @@ def serve() -> Iterator[Serve]:
                 address = urlsplit(self.path)
                 asked = parse_qs(address.query).get("identifier", ["urn:x|x"])[0]
                 system, _, value = re.sub(r"\\\\(.)", r"\1", asked).partition("|")
-                has = {"resourceType": address.path.split("/")[2], "id": "1"}
+                has: dict[str, Any] = {"resourceType": address.path.split("/")[2], "id": "1"}
                 has["identifier"] = [{"system": system, "value": value}]
                 resource = has | (found or {}).get(has["resourceType"], {})
                 self.answer(status, found and {**found, "entry": [{"resource": resource}]})
@@ -51,10 +51,10 @@ def serve() -> Iterator[Serve]:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 self.answer(*transaction)
 
-            def answer(self, status: int, told: object) -> None:
+            def answer(self, status: int, content: object) -> None:
                 self.send_response(status)
                 self.end_headers()
-                self.wfile.write(b"no JSON" if told is None else json.dumps(told).encode())
+                self.wfile.write(b"no JSON" if content is None else json.dumps(content).encode())
 
             def log_message(self, *arguments: object) -> None:
                 pass
@@ -82,12 +82,12 @@ def receipt(url: str, what: Outgoing, **changes: str) -> Receipt:
 
 
 def refused(status: int, **issue: Any) -> Answer:
-    words = {"severity": "error", "diagnostics": "John Doe"}
-    return status, {"resourceType": "OperationOutcome", "issue": [{**words, **issue}]}
+    message = {"severity": "error", "diagnostics": "John Doe"}
+    return status, {"resourceType": "OperationOutcome", "issue": [{**message, **issue}]}
 
 
 @pytest.mark.parametrize(
-    ("search", "transaction", "verdict", "words"),
+    ("search", "transaction", "verdict", "message"),
     [
         (FOUND, STORED, Verdict.SENT, ""),
         (FOUND, (200, None), Verdict.RETRY, "does not say"),
@@ -109,11 +109,11 @@ def refused(status: int, **issue: Any) -> Answer:
     ],
 )  # fmt: skip
 def test_what_an_answer_means(
-    serve: Serve, made: Study, search: Answer, transaction: Answer, verdict: Verdict, words: str
+    serve: Serve, made: Study, search: Answer, transaction: Answer, verdict: Verdict, message: str
 ) -> None:
     found = receipt(serve(search, transaction), made.outgoing)
     assert found.verdict is verdict
-    assert words in found.note
+    assert message in found.note
     assert "Doe" not in found.note
 
 
@@ -123,7 +123,7 @@ def found(kind: str = "Patient", **values: Any) -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("patient", "verdict", "words"),
+    ("patient", "verdict", "message"),
     [
         ({"birthDate": "1961-02-03"}, Verdict.SENT, ""),
         ({"birthDate": "1961"}, Verdict.SENT, ""),
@@ -133,10 +133,10 @@ def found(kind: str = "Patient", **values: Any) -> Answer:
     ],
 )
 def test_only_the_patient_of_the_study_is_referred_to(
-    serve: Serve, made: Study, patient: dict[str, Any], verdict: Verdict, words: str
+    serve: Serve, made: Study, patient: dict[str, Any], verdict: Verdict, message: str
 ) -> None:
     seen = receipt(serve(found("Patient", **patient), STORED), made.outgoing, references="search")
-    assert (seen.verdict, words in seen.note) == (verdict, True)
+    assert (seen.verdict, message in seen.note) == (verdict, True)
 
 
 def test_what_a_person_has_taken_over_is_left_alone(serve: Serve, made: Study, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a report becomes in FHIR: judged by HL7's JSON schema of R4, and value by value."""
+"""What a report becomes in FHIR: checked by HL7's JSON schema of R4, and value by value."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_resource_of_the_server_is_taken_back_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"url": ""}, "url: is missing"),
         ({"kinds": ["sr"]}, "takes summaries"),
@@ -240,8 +240,8 @@ def test_a_resource_of_the_server_is_taken_back_as_it_is() -> None:
         ({"patient_id_system": "HOSPITAL"}, "patient_id_system"),
     ],
 )
-def test_settings_that_cannot_work(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_settings_that_cannot_work(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Destination.model_validate({"name": "his", "kind": "fhir", "url": "https://his/fhir", **changes})
 
 

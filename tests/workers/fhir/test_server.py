@@ -17,7 +17,7 @@ from db.queries import study_details
 from db.records import Unverified
 from db.states import DeliveryState
 from node.monitoring.health import check_destination
-from tests.integration.pleura import Pleura, handwritten_network
+from tests.integration.pleura import Pleura, write_config
 from tests.integration.studies import frontal
 from tests.node.dicom.test_storage_scp import calling, send
 from tests.orthanc import wait_until
@@ -49,7 +49,7 @@ def sent(server: FhirServer, *objects: Outgoing, **changes: Any) -> list[Receipt
     return list(KIND.send(at(server, **changes), "PLEURA", objects))
 
 
-def uids(number: int) -> dict[str, str]:
+def uids(number: int) -> dict[str, Any]:
     """Other UIDs than those of other tests, and another patient."""
     root = f"1.2.826.0.1.3680043.10.1561.9{number}"
     return {
@@ -190,31 +190,23 @@ def test_doctor_says_whether_this_is_a_fhir_server_that_we_may_use(server: FhirS
 def test_an_image_that_a_node_is_sent_is_a_report_there(server: FhirServer, tmp_path: Path) -> None:
     """From C-STORE to DiagnosticReport, by ``pleura serve`` as a user runs it; read back, so it is verified."""
     port, image = free_port(), frontal(7)
-    config = tmp_path / "pleura.toml"
-    config.write_text(f"""
-{handwritten_network(tmp_path / "models")}
-[store]
-folder = "{tmp_path / "store"}"
-minimum_free_bytes = 1048576
-[listener]
-port = {port}
-[admin]
-enabled = false
-[triage]
-completion_seconds = 1
-[workers]
-threads = 1
-processes = 1
-scheduler_interval_seconds = 0.2
-[[destinations]]
-name = "his"
-kind = "fhir"
-url = "{server.url}"
-token = "{TOKEN}"
-patient_id_system = "urn:oid:{OID}"
-verification = "query"
-verification_after_seconds = 1
-""")
+    config = write_config(
+        tmp_path,
+        listener={"port": port},
+        admin={"enabled": False},
+        workers={"processes": 1, "scheduler_interval_seconds": 0.2},
+        destinations=[
+            {
+                "name": "his",
+                "kind": "fhir",
+                "url": server.url,
+                "token": TOKEN,
+                "patient_id_system": f"urn:oid:{OID}",
+                "verification": "query",
+                "verification_after_seconds": 1,
+            }
+        ],
+    )
     node = Pleura(tmp_path, port, config)
     node.start()
     try:

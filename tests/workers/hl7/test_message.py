@@ -16,7 +16,7 @@ from workers.hl7.message import MessageError, composed, read_header, read_messag
 
 USUAL = Delimiters()
 OTHER = Delimiters("$", "!", "%", "?", "#")
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
 @given(text=TEXT, delimiters=st.sampled_from([USUAL, OTHER]))

@@ -6,6 +6,7 @@ import socketserver
 import ssl
 import subprocess
 import threading
+from asyncio import Server
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,10 +124,17 @@ class Mail:
         return AuthResult(success=good)
 
 
+def content_of(envelope: Envelope) -> bytes:
+    """The mail as it came."""
+    assert isinstance(envelope.content, bytes)
+    return envelope.content
+
+
 class FreePortController(Controller):
     """Greets the port that it has got, and not the 0 that it was asked for."""
 
     def _trigger_server(self) -> None:
+        assert isinstance(self.server, Server)
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
 

@@ -21,7 +21,7 @@ from config.settings import Settings, Site
 from db.notifications import Notification
 from db.states import Priority
 from tests.dripping import dripping
-from tests.workers.notifications.receivers import accept, hospital, mail, make_certificate, web
+from tests.workers.notifications.receivers import accept, content_of, hospital, mail, make_certificate, web
 from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels, notification_rules
 from workers.notifications.formatting import digits, text, trial_notification, values
@@ -29,7 +29,7 @@ from workers.notifications.observation_report import report as report_of
 from workers.notifications.webhook import signature
 
 NOW = datetime(2026, 3, 1, 3, 20, tzinfo=UTC)
-ALARM = Notification(
+NOTIFICATION = Notification(
     id=7,
     study_id=12,
     channel="webhook",
@@ -87,13 +87,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_webhook_gets_signed_json_without_a_name() -> None:
     with web() as server:
-        CHANNELS["webhook"].send(ALARM, webhook(server.port), NOW)
+        CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port), NOW)
     (request,) = server.requests
     assert request.path == "/notifications?from=pleura"
-    assert request.headers["webhook-id"] == request.headers["idempotency-key"] == ALARM.key
+    assert request.headers["webhook-id"] == request.headers["idempotency-key"] == NOTIFICATION.key
     timestamp = request.headers["webhook-timestamp"]
     assert int(timestamp) == NOW.timestamp()
-    signed = f"{ALARM.key}.{timestamp}.".encode() + request.body
+    signed = f"{NOTIFICATION.key}.{timestamp}.".encode() + request.body
     expected = base64.b64encode(hmac.new(b"a secret of 24 bytes....", signed, hashlib.sha256).digest()).decode()
     assert request.headers["webhook-signature"] == f"v1,{expected}"
     content = json.loads(request.body)
@@ -110,8 +110,8 @@ def test_the_receiver_of_the_documentation_takes_what_is_sent_and_nothing_else()
     receiver: dict[str, Any] = {}
     exec(code, receiver)  # noqa: S102 - our own page
     with web() as server:
-        CHANNELS["webhook"].send(ALARM, webhook(server.port), datetime.now(UTC))
-        CHANNELS["webhook"].send(ALARM, webhook(server.port), datetime.now(UTC) - timedelta(hours=1))
+        CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port), datetime.now(UTC))
+        CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port), datetime.now(UTC) - timedelta(hours=1))
     now, old = server.requests
     secret = SECRET
     assert receiver["is_genuine"](secret, now.headers, now.body)
@@ -130,8 +130,8 @@ def test_the_signature_is_that_of_the_published_example() -> None:
 
 def test_a_second_attempt_has_the_same_key_and_body() -> None:
     with web() as server:
-        CHANNELS["webhook"].send(ALARM, webhook(server.port), NOW)
-        CHANNELS["webhook"].send(replace(ALARM, attempts=2), webhook(server.port), NOW + timedelta(hours=1))
+        CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port), NOW)
+        CHANNELS["webhook"].send(replace(NOTIFICATION, attempts=2), webhook(server.port), NOW + timedelta(hours=1))
     first, second = server.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.body == second.body
@@ -140,14 +140,14 @@ def test_a_second_attempt_has_the_same_key_and_body() -> None:
 
 def test_a_name_is_sent_where_it_is_asked_for() -> None:
     with web() as server:
-        CHANNELS["webhook"].send(ALARM, webhook(server.port, patient_name=True), NOW)
-    assert json.loads(server.requests[0].body)["study"]["patient_name"] == ALARM.patient_name
+        CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port, patient_name=True), NOW)
+    assert json.loads(server.requests[0].body)["study"]["patient_name"] == NOTIFICATION.patient_name
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 500, 503])
 def test_anything_but_success_is_not_sent(status: int) -> None:
     with web(status=status) as server, pytest.raises(NotSentError, match=str(status)):
-        CHANNELS["webhook"].send(ALARM, webhook(server.port), NOW)
+        CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port), NOW)
     assert len(server.requests) == 1, "a redirect must not be followed"
 
 
@@ -155,17 +155,17 @@ def test_a_webhook_that_drips_meets_the_time_limit() -> None:
     with dripping() as url:
         there = settings(webhook=Webhook(enabled=True, url=url, secret=SECRET, timeout_seconds=0.2))
         with pytest.raises(NotSentError, match="TimeoutError"):
-            CHANNELS["webhook"].send(ALARM, there, NOW)
+            CHANNELS["webhook"].send(NOTIFICATION, there, NOW)
 
 
 @pytest.mark.peer("openssl")
 def test_https_is_verified(certificate: Path) -> None:
     with web(certificate) as server:
         with pytest.raises(NotSentError, match="SSLCertVerificationError"):
-            CHANNELS["webhook"].send(ALARM, webhook(server.port, "https"), NOW)
+            CHANNELS["webhook"].send(NOTIFICATION, webhook(server.port, "https"), NOW)
         trusting = webhook(server.port, "https", ca_file=certificate)
         assert "127.0.0.1" in CHANNELS["webhook"].verify(trusting)
-        CHANNELS["webhook"].send(ALARM, trusting, NOW)
+        CHANNELS["webhook"].send(NOTIFICATION, trusting, NOW)
     assert len(server.requests) == 1
 
 
@@ -180,13 +180,13 @@ def test_plain_http_is_for_this_machine_alone(url: str) -> None:
 
 def test_mail_tells_all_but_the_patient() -> None:
     with mail() as server:
-        CHANNELS["email"].send(ALARM, email(server.port), NOW)
+        CHANNELS["email"].send(NOTIFICATION, email(server.port), NOW)
     (envelope,) = server.envelopes
     assert envelope.rcpt_tos == ["a@north.example", "b@north.example"]
     assert envelope.mail_from == "pleura@north.example"
-    raw = bytes(envelope.content or b"")
+    raw = content_of(envelope)
     message = message_from_bytes(raw, policy=policy.default)
-    assert message["Message-ID"] == f"<{ALARM.key}@north.example>"
+    assert message["Message-ID"] == f"<{NOTIFICATION.key}@north.example>"
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["Subject"] == "Pleura: suspected pneumothorax 93%, accession A-1 (research use only)"
     text = message.get_content()
@@ -197,8 +197,8 @@ def test_mail_tells_all_but_the_patient() -> None:
 
 def test_mail_names_the_patient_where_it_is_asked_to() -> None:
     with mail() as server:
-        CHANNELS["email"].send(ALARM, email(server.port, patient_name=True), NOW)
-    assert b"Doe^Jane" in bytes(server.envelopes[0].content or b"")
+        CHANNELS["email"].send(NOTIFICATION, email(server.port, patient_name=True), NOW)
+    assert b"Doe^Jane" in content_of(server.envelopes[0])
 
 
 def test_a_mail_server_that_never_comes_to_its_greeting_meets_the_time_limit() -> None:
@@ -215,37 +215,37 @@ def test_mail_is_secured_and_logged_in(certificate: Path) -> None:
     account = {"user": "pleura", "password": "secret"}
     with mail(certificate, log_in=True) as server:
         with pytest.raises(NotSentError, match="SSLCertVerificationError"):
-            CHANNELS["email"].send(ALARM, email(server.port, "starttls", **account), NOW)
+            CHANNELS["email"].send(NOTIFICATION, email(server.port, "starttls", **account), NOW)
         trusting = email(server.port, "starttls", ca_file=certificate, **account)
         assert "logged in" in CHANNELS["email"].verify(trusting)
-        CHANNELS["email"].send(ALARM, trusting, NOW)
+        CHANNELS["email"].send(NOTIFICATION, trusting, NOW)
         wrong = email(server.port, "starttls", ca_file=certificate, user="pleura", password="wrong")
         with pytest.raises(NotSentError, match="did not accept it"):
-            CHANNELS["email"].send(ALARM, wrong, NOW)
+            CHANNELS["email"].send(NOTIFICATION, wrong, NOW)
     assert server.secured == [True]
 
 
 def test_a_server_without_starttls_gets_nothing() -> None:
     with mail() as server, pytest.raises(NotSentError, match="SMTPNotSupportedError"):
-        CHANNELS["email"].send(ALARM, email(server.port, "starttls"), NOW)
+        CHANNELS["email"].send(NOTIFICATION, email(server.port, "starttls"), NOW)
     assert server.envelopes == []
 
 
 def test_one_recipient_that_is_refused_is_still_owed_the_message_and_the_others_do_not_hear_twice() -> None:
     with mail(refuse=frozenset({"b@north.example"})) as server:
         with pytest.raises(PartlySentError, match=r"recipient 2 \(550\) of 2") as caught:
-            CHANNELS["email"].send(ALARM, email(server.port), NOW)
+            CHANNELS["email"].send(NOTIFICATION, email(server.port), NOW)
         assert caught.value.taken_by == ("a@north.example",)
         assert "north.example" not in str(caught.value)
         server.refuse = frozenset()
-        CHANNELS["email"].send(replace(ALARM, taken_by=caught.value.taken_by), email(server.port), NOW)
+        CHANNELS["email"].send(replace(NOTIFICATION, taken_by=caught.value.taken_by), email(server.port), NOW)
     assert [envelope.rcpt_tos for envelope in server.envelopes] == [["a@north.example"], ["b@north.example"]]
 
 
 @pytest.mark.parametrize("options", [{"answer": "451 later"}, {"refuse": {"a@north.example", "b@north.example"}}])
 def test_mail_that_is_not_taken_is_not_sent(options: dict[str, Any]) -> None:
     with mail(**options) as server, pytest.raises(NotSentError, match="did not accept it"):
-        CHANNELS["email"].send(ALARM, email(server.port), NOW)
+        CHANNELS["email"].send(NOTIFICATION, email(server.port), NOW)
     assert server.envelopes == []
 
 
@@ -254,11 +254,11 @@ def test_mail_that_is_not_taken_is_not_sent(options: dict[str, Any]) -> None:
 
 def test_a_preliminary_report_reaches_the_hospital() -> None:
     with hospital() as server:
-        CHANNELS["hl7"].send(ALARM, report(server.port, receiving_application="EHR"), NOW)
+        CHANNELS["hl7"].send(NOTIFICATION, report(server.port, receiving_application="EHR"), NOW)
     (text,) = server.messages
     message = hl7.parse(text)
     assert str(message.segment("MSH")[9]) == "ORU^R01^ORU_R01"
-    assert str(message.segment("MSH")[10]) == ALARM.key[:20]
+    assert str(message.segment("MSH")[10]) == NOTIFICATION.key[:20]
     assert (str(message.segment("MSH")[4]), str(message.segment("MSH")[5])) == ("North Hospital", "EHR")
     assert str(message.segment("PID")[3]) == "P1^^^NORTH^MR"
     assert str(message.segment("PID")[5]) == "Doe^Jane^Mary^Jr^Dr^^L"
@@ -271,13 +271,13 @@ def test_a_preliminary_report_reaches_the_hospital() -> None:
     observations = message.segments("OBX")
     assert {str(one[11]) for one in observations} == {"P"}
     assert "suspected pneumothorax 93%" in str(observations[0][5])
-    assert any(ALARM.study_instance_uid in str(one) for one in observations)
+    assert any(NOTIFICATION.study_instance_uid in str(one) for one in observations)
     assert NOTICE in text
 
 
 def test_a_report_without_a_name() -> None:
     with hospital() as server:
-        CHANNELS["hl7"].send(ALARM, report(server.port, patient_name=False), NOW)
+        CHANNELS["hl7"].send(NOTIFICATION, report(server.port, patient_name=False), NOW)
     assert "Doe" not in server.messages[0]
     assert str(hl7.parse(server.messages[0]).segment("PID")[5]) == "^^^^^^S"
 
@@ -288,14 +288,14 @@ def test_our_own_report_takes_no_study_off_our_own_list() -> None:
     from workers.hl7.message import read_message
     from workers.notifications.observation_report import report as written
 
-    raw = written(ALARM, settings(), NOW).encode()
+    raw = written(NOTIFICATION, settings(), NOW).encode()
     (order,) = interpret(read_message(raw), raw, HL7()).orders
     assert order.keys.accession_number == "A-1"
     assert not order.reported
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "problem"),
     [
         (lambda message: accept(message, "AE"), "AE"),
         (lambda message: accept(message, "AR"), "AR"),
@@ -304,17 +304,17 @@ def test_our_own_report_takes_no_study_off_our_own_list() -> None:
         (lambda _: "", "without an answer"),
     ],
 )
-def test_what_is_not_acknowledged_is_not_sent(reply: Any, words: str) -> None:
-    with hospital(reply=reply) as server, pytest.raises(NotSentError, match=words):
-        CHANNELS["hl7"].send(ALARM, report(server.port), NOW)
+def test_what_is_not_acknowledged_is_not_sent(reply: Any, problem: str) -> None:
+    with hospital(reply=reply) as server, pytest.raises(NotSentError, match=problem):
+        CHANNELS["hl7"].send(NOTIFICATION, report(server.port), NOW)
 
 
 @pytest.mark.peer("openssl")
 def test_hl7_by_tls_is_verified(certificate: Path) -> None:
     with hospital(certificate) as server:
         with pytest.raises(NotSentError, match="SSLCertVerificationError"):
-            CHANNELS["hl7"].send(ALARM, report(server.port, tls=True), NOW)
-        CHANNELS["hl7"].send(ALARM, report(server.port, tls=True, ca_file=certificate), NOW)
+            CHANNELS["hl7"].send(NOTIFICATION, report(server.port, tls=True), NOW)
+        CHANNELS["hl7"].send(NOTIFICATION, report(server.port, tls=True, ca_file=certificate), NOW)
     assert len(server.messages) == 1
 
 
@@ -330,7 +330,7 @@ def closed_port() -> int:
 def test_nobody_there_is_not_sent_and_quotes_nothing(name: str, make: Any) -> None:
     port = closed_port()
     with pytest.raises(NotSentError) as caught:
-        CHANNELS[name].send(ALARM, make(port), NOW)
+        CHANNELS[name].send(NOTIFICATION, make(port), NOW)
     with pytest.raises(NotSentError):
         CHANNELS[name].verify(make(port))
     assert not any(secret in str(caught.value) for secret in ("Doe", "P1", "A-1"))
@@ -344,7 +344,7 @@ def test_a_test_message_says_that_it_is_one(name: str) -> None:
         CHANNELS[name].send(trial, made[name], NOW)
     messages = {
         "webhook": [one.body.decode() for one in site.requests],
-        "email": [bytes(one.content or b"").decode() for one in post.envelopes],
+        "email": [content_of(one).decode() for one in post.envelopes],
         "hl7": ehr.messages,
     }
     assert "test" in messages[name][0].lower()
@@ -365,7 +365,7 @@ def test_a_channel_that_lacks_something_cannot_be_enabled() -> None:
 
 def test_a_date_that_is_none_does_not_leave_the_node() -> None:
     """A modality may have put a name where a date belongs."""
-    odd = replace(ALARM, study_date="Roe^Jim", study_time="Roe", patient_birth_date="Roe^Jim")
+    odd = replace(NOTIFICATION, study_date="Roe^Jim", study_time="Roe", patient_birth_date="Roe^Jim")
     node = settings()
     message = f"{values(odd, node, patient_name=False)}{text(odd, node, patient_name=False)}{report_of(odd, node, NOW)}"
     assert "Roe" not in message

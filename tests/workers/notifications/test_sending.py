@@ -25,12 +25,12 @@ from db.states import Analysis, Priority
 from db.study_rules import NotificationRules
 from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
-from tests.rules import alarming
+from tests.rules import rules_that_notify
 from tests.workers.builders import FakeClock
 from workers.notifications.channel import NotSentError, PartlySentError
 from workers.notifications.sending import Sender
 
-ALARM = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
+CRITICAL = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
 
 
 @dataclass
@@ -38,10 +38,10 @@ class FakeChannel:
     """Remembers what it was given, and does what a test says."""
 
     act: Callable[[], None]
-    told: list[Notification]
+    notified: list[Notification]
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
-        self.told.append(notification)
+        self.notified.append(notification)
         self.act()
 
     def verify(self, settings: Settings) -> str:
@@ -54,7 +54,7 @@ class Desk:
     def __init__(self, folder: Path, attempts: int = 3) -> None:
         engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(engine)
-        self.database = Database(engine, alarming(NotificationRules(("webhook",))))
+        self.database = Database(engine, rules_that_notify(NotificationRules(("webhook",))))
         self.channel = FakeChannel(lambda: None, [])
         self.clock = FakeClock(NOW)
         settings = Settings(notifications=Rules(attempts=attempts), workers=Workers(backoff_seconds=10))
@@ -62,7 +62,7 @@ class Desk:
 
     def notification(self, study: int = 1) -> int:
         finished(self.database, study=study)
-        record_triage(self.database, study_of(self.database, study), ALARM, NOW)
+        record_triage(self.database, study_of(self.database, study), CRITICAL, NOW)
         return study_of(self.database, study)
 
     def state(self, study: int) -> tuple[NotificationState, int, str]:
@@ -87,7 +87,7 @@ def test_all_that_waits_is_sent_once(desk: Desk) -> None:
     studies = [desk.notification(study) for study in (1, 2)]
     desk.sender.once()
     desk.sender.once()
-    assert [one.study_id for one in desk.channel.told] == studies
+    assert [one.study_id for one in desk.channel.notified] == studies
     assert {desk.state(study)[0] for study in studies} == {NotificationState.SENT}
 
 
@@ -103,8 +103,8 @@ def test_pauses_grow_and_the_last_attempt_fails(desk: Desk, caplog: pytest.LogCa
     assert desk.state(study) == (NotificationState.FAILED, 3, "status 503")
     desk.clock.pass_by(days=1)
     desk.sender.once()
-    assert len(desk.channel.told) == 3
-    assert {one.key for one in desk.channel.told} == {desk.channel.told[0].key}
+    assert len(desk.channel.notified) == 3
+    assert {one.key for one in desk.channel.notified} == {desk.channel.notified[0].key}
     assert "failed" in caplog.text
 
 
@@ -112,7 +112,7 @@ def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk
     first, second = desk.notification(1), desk.notification(2)
 
     def refuse_some() -> None:
-        if desk.channel.told[-1].study_id == first:
+        if desk.channel.notified[-1].study_id == first:
             raise PartlySentError("not for recipient 2", ["a@north.example"])
 
     desk.channel.act = refuse_some
@@ -122,7 +122,7 @@ def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk
     desk.clock.pass_by(seconds=11)
     desk.channel.act = lambda: None
     desk.sender.once()
-    assert desk.channel.told[-1].taken_by == ("a@north.example",)
+    assert desk.channel.notified[-1].taken_by == ("a@north.example",)
     assert desk.state(first)[0] is NotificationState.SENT
 
 
@@ -138,7 +138,7 @@ def test_what_was_sent_while_the_database_did_not_answer_is_recorded_later_and_n
             desk.clock.pass_by(days=1)  # its lease is long over
     desk.sender.once()
     assert desk.state(study)[0] is NotificationState.SENT
-    assert len(desk.channel.told) == 1
+    assert len(desk.channel.notified) == 1
 
 
 def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
@@ -146,10 +146,10 @@ def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
         desk.notification(study)
     desk.channel.act = refuse
     desk.sender.once()
-    assert len(desk.channel.told) == 1
+    assert len(desk.channel.notified) == 1
     desk.channel.act = lambda: None
     desk.sender.once()
-    assert len(desk.channel.told) == 3
+    assert len(desk.channel.notified) == 3
 
 
 def test_a_study_that_is_reported_while_its_notification_waits_is_not_told(desk: Desk) -> None:
@@ -160,7 +160,7 @@ def test_a_study_that_is_reported_while_its_notification_waits_is_not_told(desk:
     desk.channel.act = lambda: None
     desk.clock.pass_by(minutes=5)
     desk.sender.once()
-    assert len(desk.channel.told) == 1
+    assert len(desk.channel.notified) == 1
     assert desk.state(study)[0] is NotificationState.WITHDRAWN
 
 
@@ -197,5 +197,5 @@ def test_the_study_is_told_as_it_is_now(desk: Desk) -> None:
     receive_message(desk.database, HospitalMessage("A", "1", "d", "ADT^A08", patients=(news,)), NOW)
     desk.clock.pass_by(minutes=1)
     desk.sender.once()
-    assert [one.patient_name for one in desk.channel.told] == ["Doe^Jane", "Roe^Jane"]
-    assert desk.channel.told[1] == replace(desk.channel.told[1], key=desk.channel.told[0].key)
+    assert [one.patient_name for one in desk.channel.notified] == ["Doe^Jane", "Roe^Jane"]
+    assert desk.channel.notified[1] == replace(desk.channel.notified[1], key=desk.channel.notified[0].key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -30,7 +31,7 @@ from tests.workers.results.sources import (
 )
 from workers.results.rejection_note import encode_note
 
-_BROKEN = {
+_BROKEN: dict[str, Any] = {
     "PatientAge": "62",
     "PatientSex": "X",
     "StudyDate": "2026-03-01",
@@ -43,7 +44,7 @@ _BROKEN = {
     "SpecificCharacterSet": None,
     "PatientName": "Müller^Jürgen",
 }
-_SHUTTER = {
+_SHUTTER: dict[str, Any] = {
     "ShutterShape": "RECTANGULAR",
     "ShutterLeftVerticalEdge": 1,
     "ShutterRightVerticalEdge": 40,

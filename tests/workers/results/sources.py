@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import numpy as np
+from highdicom.sr import MeasurementReport
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     Comprehensive3DSRStorage,
@@ -19,6 +21,7 @@ from pydicom.uid import (
 )
 
 from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from tests.models.samples import set_elements
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
@@ -67,11 +70,7 @@ def source(style: str = "cr", shape: tuple[int, int] = (64, 48), **changes: Any)
         made.ImagerPixelSpacing = ["0.5", "0.4"]
     if style == "dx":
         made.WindowCenter, made.WindowWidth, made.PresentationLUTShape = "2048", "4096", "IDENTITY"
-    for keyword, value in changes.items():
-        if value is None:
-            made.pop(keyword, None)
-        else:
-            setattr(made, keyword, value)
+    set_elements(made, changes)
     return made
 
 
@@ -177,6 +176,13 @@ def write(made: Dataset, path: Path) -> Path:
     """Write an object as the node does."""
     made.save_as(path, enforce_file_format=True)
     return path
+
+
+def measurement_report(path: Path) -> MeasurementReport:
+    """What highdicom reads of a report by TID 1500."""
+    content = highdicom.sr.srread(path).content
+    assert isinstance(content, MeasurementReport)
+    return content
 
 
 def study_summary(header: Dataset, revision: int = 1, previous: Reference | None = None) -> Dataset:

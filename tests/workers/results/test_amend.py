@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -24,7 +25,7 @@ from workers.results import codes
 from workers.results.amend import Header, amend, concept, header_of, stand_in
 from workers.results.study_account import reference_to
 
-HEADER = {
+HEADER: dict[str, Any] = {
     "equipment": EQUIPMENT,
     "models": (MODEL,),
     "created_at": datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC),

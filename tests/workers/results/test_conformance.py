@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.uid import UID
@@ -45,7 +46,7 @@ def test_received_classes_and_transfer_syntaxes_are_those_of_the_listener():
     assert {row[1] for row in table("Received transfer syntax")} == set(DECODABLE)
 
 
-def test_status_codes_are_those_of_the_intake():
+def test_status_codes_are_those_of_the_listener():
     from node.dicom import receiving
 
     coded = (
@@ -117,7 +118,8 @@ def test_meanings_of_standard_codes_are_those_of_the_standard():
 
     known: dict[tuple[str, str], set[str]] = {}
     for scheme in ("DCM", "SCT"):
-        for meanings in concepts[scheme].values():
+        of_scheme: dict[str, Any] = concepts[scheme]
+        for meanings in of_scheme.values():
             for value, (meaning, _) in meanings.items():
                 known.setdefault((value, scheme), set()).add(re.sub(r" \(.*\)$", "", meaning).lower())
     ours = [code for code in our_codes() if (code.value, code.scheme) in known]

@@ -89,9 +89,9 @@ def test_an_encoder_that_meets_an_odd_sequence_does_not_copy_it() -> None:
     assert all(BaseTag(METHOD) not in made for made in encode_all(analysis(header)).values())
 
 
-@pytest.mark.parametrize("said", ["YES", "NO", None])
-def test_burned_in_annotation_is_the_source_s(said: str | None) -> None:
-    assert encode_all(analysis(source(BurnedInAnnotation=said)))["sc"].get("BurnedInAnnotation") == said
+@pytest.mark.parametrize("annotation", ["YES", "NO", None])
+def test_burned_in_annotation_is_the_source_s(annotation: str | None) -> None:
+    assert encode_all(analysis(source(BurnedInAnnotation=annotation)))["sc"].get("BurnedInAnnotation") == annotation
 
 
 def capture(**changes: Any) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_the_capture_keeps_the_source_s_shutter() -> None:
     assert (capture(**RECTANGLE, ShutterPresentationValue=0xFFFF)[160:, :] == 255).all()
 
 
-def covered(rows: int = 40, columns: int = 30, **attributes: object) -> np.ndarray | None:
+def covered(rows: int = 40, columns: int = 30, **attributes: Any) -> np.ndarray | None:
     return shuttered(pixels_of(ramp(rows, columns, 12), **attributes), (rows, columns))
 
 
@@ -157,7 +157,7 @@ def test_shutters_by_the_book() -> None:
         {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [10**9, 10**9, 10**9, 1, 1, 10**9]},
     ],
 )
-def test_an_absurd_shutter_covers_nothing_or_leaves_something(absurd: dict[str, object]) -> None:
+def test_an_absurd_shutter_covers_nothing_or_leaves_something(absurd: dict[str, Any]) -> None:
     found = covered(**absurd)
     assert found is None or not found.all()
 
@@ -205,5 +205,5 @@ def test_a_table_that_contradicts_its_descriptor_is_not_copied() -> None:
         ({"ShutterShape": "CIRCULAR"}, "ShutterShape"),
     ],
 )
-def test_what_means_nothing_is_not_copied(changes: dict[str, object], gone: str) -> None:
+def test_what_means_nothing_is_not_copied(changes: dict[str, Any], gone: str) -> None:
     assert gone not in _presentation_state(**changes)

@@ -99,7 +99,7 @@ def test_a_spacing_of_zero_is_none():
 
 
 @pytest.mark.parametrize(
-    ("spacing", "words"),
+    ("spacing", "remark"),
     [
         (None, "Uncalibrated"),
         (Spacing(0.5, 0.5, "detector"), "detector plane"),
@@ -107,8 +107,8 @@ def test_a_spacing_of_zero_is_none():
         (Spacing(0.5, 0.5, "patient", 1.1), "magnification of 1.1"),
     ],
 )
-def test_where_a_size_holds_is_said(spacing, words):
-    assert words in area_remark(spacing)
+def test_where_a_size_holds_is_said(spacing, remark):
+    assert remark in area_remark(spacing)
 
 
 @pytest.mark.parametrize(("code", "status"), [("lateral", codes.NOT_ATTEMPTED), ("corrupt", codes.FAILED)])

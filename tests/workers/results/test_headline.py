@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,41 +29,43 @@ IMAGE = Reference("1.2.840.10008.5.1.4.1.1.1", "1.2.3", "1.2.4")
 ABNORMAL = Code("263654008", "SCT", "Abnormal")
 
 
-def opacity(**changes: object) -> Finding:
+def opacity(**changes: Any) -> Finding:
     values = {"label": "lung_opacity", "code": LUNG_OPACITY, "probability": 0.82, "threshold": 0.4}
     return finding(**(values | changes))
 
 
-def whole(**changes: object) -> Finding:
+def whole(**changes: Any) -> Finding:
     values = {"label": "abnormal", "code": ABNORMAL, "probability": 0.9, "threshold": 0.5}
     return finding(**(values | changes))
 
 
-def said(*findings: Finding, **header: object) -> str:
+def headline(*findings: Finding, **header: Any) -> str:
     made = analysis(source(**header), findings)
     return sentence_of(made, statements(made))
 
 
 def test_what_was_found_where_and_how_surely() -> None:
-    assert said(opacity(mask=corner_mask())) == "AI: lung opacity right, 82 %"
-    assert said(opacity(mask=corner_mask()), PatientOrientation=None) == "AI: lung opacity, 82 %"
-    both = said(opacity(mask=corner_mask()), finding(probability=0.999))
+    assert headline(opacity(mask=corner_mask())) == "AI: lung opacity right, 82 %"
+    assert headline(opacity(mask=corner_mask()), PatientOrientation=None) == "AI: lung opacity, 82 %"
+    both = headline(opacity(mask=corner_mask()), finding(probability=0.999))
     assert both == "AI: pneumothorax, more than 99 %; lung opacity right, 82 %"
 
 
 def test_what_only_follows_from_a_finding_is_not_named() -> None:
-    assert said(opacity(parent="abnormal"), whole()) == "AI: lung opacity, 82 %"
-    assert said(opacity(parent="abnormal", probability=0.1), whole()) == "AI: abnormal, 90 %"
+    assert headline(opacity(parent="abnormal"), whole()) == "AI: lung opacity, 82 %"
+    assert headline(opacity(parent="abnormal", probability=0.1), whole()) == "AI: abnormal, 90 %"
 
 
 def test_nothing_found_excludes_no_more_than_the_report_does() -> None:
-    assert said(*negative()) == NOTHING_FOUND == "AI: no finding above its threshold"
-    assert said(*negative(), ViewPosition="AP") == f"{NOTHING_FOUND}; pneumothorax not excluded"
-    assert said(opacity(probability=0.1), finding(probability=None)) == f"{NOTHING_FOUND}; pneumothorax not assessed"
+    assert headline(*negative()) == NOTHING_FOUND == "AI: no finding above its threshold"
+    assert headline(*negative(), ViewPosition="AP") == f"{NOTHING_FOUND}; pneumothorax not excluded"
+    assert (
+        headline(opacity(probability=0.1), finding(probability=None)) == f"{NOTHING_FOUND}; pneumothorax not assessed"
+    )
 
 
 def test_what_no_model_could_tell_is_no_negative() -> None:
-    assert said(finding(probability=None, reason="The map has no maximum.")) == (
+    assert headline(finding(probability=None, reason="The map has no maximum.")) == (
         "AI: not analysed, the map has no maximum"
     )
 
@@ -89,10 +92,10 @@ def test_why_nothing_was_analysed(code: str, reason: str, sentence: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("probability", "words"), [(0.0, "less than 1 %"), (0.0351, "4 %"), (0.5, "50 %"), (1.0, "more than 99 %")]
+    ("probability", "expected"), [(0.0, "less than 1 %"), (0.0351, "4 %"), (0.5, "50 %"), (1.0, "more than 99 %")]
 )
-def test_a_probability_is_never_certainty(probability: float, words: str) -> None:
-    assert percent(probability) == words
+def test_a_probability_is_never_certainty(probability: float, expected: str) -> None:
+    assert percent(probability) == expected
 
 
 def test_it_is_the_first_item_of_every_report() -> None:

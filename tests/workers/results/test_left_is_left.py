@@ -47,7 +47,7 @@ def stored(shape: tuple[int, int], photometric: str, orientation) -> pydicom.Dat
     return pydicom.dcmread(io.BytesIO(buffer.getvalue()))
 
 
-def results(shape, photometric, orientation):
+def results(shape: tuple[int, int], photometric, orientation):
     image = stored(shape, photometric, orientation)
     model_input = read_model_input(image)
     letterbox = Letterbox(*shape, *NETWORK, model_input.pixel_aspect)

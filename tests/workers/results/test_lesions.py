@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def objects() -> dict[str, Dataset]:
     return encode_all(made())
 
 
-def numbers(group: Dataset) -> dict[str, float]:
+def numbers(group: Iterable[Dataset]) -> dict[str, float]:
     return {
         str(item.ConceptNameCodeSequence[0].CodeValue): float(item.MeasuredValueSequence[0].NumericValue)
         for item in group

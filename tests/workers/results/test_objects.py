@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -44,7 +45,7 @@ NAMES = {
     "greek": ("ISO_IR 126", "Διονυσιος^Αννα"),  # noqa: RUF001
 }
 
-SOURCES: dict[str, dict[str, object]] = {
+SOURCES: dict[str, dict[str, Any]] = {
     "plain": {},
     "no spacing": {"ImagerPixelSpacing": None, "PixelSpacing": None},
     "spacing zero": {"ImagerPixelSpacing": None, "PixelSpacing": ["0.000", "0.000"]},
@@ -104,7 +105,7 @@ def test_dciodvfy_accepts_every_kind_from_every_source(tmp_path, style, oddity):
         assert complaints(write(made, tmp_path / f"{kind}.dcm")) == ([], []), kind
 
 
-BACKSLASHES: dict[str, object] = {
+BACKSLASHES: dict[str, Any] = {
     "StudyDescription": "CHEST PA\\LAT",
     "StudyID": "17\\18",
     "InstitutionName": "General\\North Wing",
@@ -138,9 +139,9 @@ def test_what_identifies_keeps_every_value(tmp_path):
 
 @pytest.mark.peer("dciodvfy")
 @pytest.mark.parametrize("storage", ["comprehensive-3d", "comprehensive"])
-@pytest.mark.parametrize("said", ANALYSES)
-def test_dciodvfy_accepts_every_analysis(tmp_path, storage, said):
-    for kind, made in encode_all(analysis(findings=ANALYSES[said], sr_storage=storage)).items():
+@pytest.mark.parametrize("findings_name", ANALYSES)
+def test_dciodvfy_accepts_every_analysis(tmp_path, storage, findings_name):
+    for kind, made in encode_all(analysis(findings=ANALYSES[findings_name], sr_storage=storage)).items():
         assert complaints(write(made, tmp_path / f"{kind}.dcm")) == ([], []), kind
 
 
@@ -180,7 +181,7 @@ def reread(stored: BytesIO, header: Dataset) -> Dataset:
 @pytest.mark.parametrize("style", ["cr", "dx", "sc"])
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_dcmpschk_accepts_the_presentation_state(tmp_path, style, photometric):
-    shutter = {
+    shutter: dict[str, Any] = {
         "ShutterShape": "RECTANGULAR",
         "ShutterLeftVerticalEdge": 1,
         "ShutterRightVerticalEdge": 40,
@@ -297,6 +298,7 @@ def test_the_overlay_lies_on_the_finding(aspect):
     coloured = (pixels.max(axis=2) - pixels.min(axis=2))[band:] > 60
     at_rows, at_columns = np.nonzero(coloured)
     mask = positive(aspect)[0].mask
+    assert mask is not None
     set_rows, set_columns = np.nonzero(mask)
     slack = 4 + pixels.shape[1] / 100
     assert at_rows.min() == pytest.approx(set_rows.min() * scale, abs=slack)

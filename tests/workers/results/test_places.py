@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from pydicom.dataset import Dataset
 
-from models.contract import Finding, Hanging, LungInvolvement, LungShare, Zone
+from models.contract import Code, Finding, Hanging, LungInvolvement, LungShare, Zone
 from models.lung_fields import LUNG
 from tests.workers.results.sources import LUNG_OPACITY, analysis, corner_mask, encode_all, finding, source, write
 from tests.workers.results.test_objects import complaints
@@ -130,5 +130,5 @@ def test_objects_with_zones_are_valid_and_read_back(tmp_path, left, right, orien
     assert set(read) == {predicted.meaning if predicted is not None else ""}
 
 
-def sides_of(made: Analysis) -> set[codes.Code]:
+def sides_of(made: Analysis) -> set[Code]:
     return {site.side for site in sites_of(made, made.prediction.findings[0]) if site.side is not None}

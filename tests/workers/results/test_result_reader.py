@@ -39,13 +39,14 @@ def test_a_report_is_read_with_its_numbers(tmp_path):
     assert by_outline.points >= 7
     assert other.answers == (("Opacity", "not detected"),)
     words = "\n".join(as_lines(read_result(made["sr"])))
-    for told in ("preliminary", "probability: 0.875", "38.4 mm2", "not a medical device", "references"):
-        assert told.lower() in words.lower()
+    for text in ("preliminary", "probability: 0.875", "38.4 mm2", "not a medical device", "references"):
+        assert text.lower() in words.lower()
 
 
 def test_masks_are_read_back(tmp_path):
     made = stored(tmp_path, encode_all(analysis(findings=two_masks())))
     for read, item in zip(read_masks(made["seg"]), two_masks(), strict=True):
+        assert item.mask is not None
         assert np.array_equal(read, item.mask)
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydicom import Dataset
 
 from models.contract import Spacing
 from tests.workers.results.sources import (
@@ -28,12 +29,19 @@ from tests.workers.results.sources import (
     write,
 )
 from workers.results import segmentation
+from workers.results.encoder import Analysis
+
+
+def encoded(work: Analysis) -> Dataset:
+    made = segmentation.encode(work)
+    assert made is not None
+    return made
 
 
 @given(st.lists(arrays(np.bool_, (5, 7)).filter(np.any), min_size=1, max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_frames_follow_each_other_without_a_gap(masks):
-    made = segmentation.encode(
+    made = encoded(
         analysis(source(shape=(5, 7)), tuple(finding(label=str(i), mask=mask) for i, mask in enumerate(masks)))
     )
     data = np.frombuffer(made.PixelData, dtype=np.uint8)
@@ -46,10 +54,10 @@ def test_frames_follow_each_other_without_a_gap(masks):
 @pytest.mark.parametrize("shape", [(64, 48), (33, 61)])
 def test_pydicom_and_highdicom_read_the_masks_bit_for_bit(tmp_path, style, shape):
     findings = two_masks(shape)
-    made = segmentation.encode(analysis(source(style, shape), findings))
+    made = encoded(analysis(source(style, shape), findings))
     path = write(made, tmp_path / "seg.dcm")
     frames = pydicom.dcmread(path).pixel_array
-    expected = np.stack([item.mask for item in findings])
+    expected = np.stack([item.mask for item in findings if item.mask is not None])
     assert np.array_equal(frames.astype(bool), expected)
     read = highdicom.seg.segread(path)
     uid = str(source(style).SOPInstanceUID)
@@ -64,7 +72,7 @@ def test_pydicom_and_highdicom_read_the_masks_bit_for_bit(tmp_path, style, shape
 def test_dcmqi_reads_the_same_mask(tmp_path):
     program = Path(sys.executable).with_name("segimage2itkimage")
     mask = corner_mask((40, 56))
-    made = segmentation.encode(analysis(source(shape=(40, 56)), (finding(mask=mask),)))
+    made = encoded(analysis(source(shape=(40, 56)), (finding(mask=mask),)))
     path = write(made, tmp_path / "seg.dcm")
     command = [program, "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nrrd", "--prefix", "m"]
     subprocess.run(command, check=True, capture_output=True)
@@ -89,7 +97,7 @@ def test_left_is_left_and_top_is_top(tmp_path, photometric, orientation):
     mask = np.zeros((64, 48), dtype=bool)
     mask[1, 2] = mask[1, 3] = mask[2, 2] = True
     header = source("dx", PhotometricInterpretation=photometric, PatientOrientation=orientation)
-    made = segmentation.encode(analysis(header, (finding(mask=mask),)))
+    made = encoded(analysis(header, (finding(mask=mask),)))
     frame = pydicom.dcmread(write(made, tmp_path / "seg.dcm")).pixel_array
     assert sorted(map(tuple, np.argwhere(frame).tolist())) == [(1, 2), (1, 3), (2, 2)]
     assert (made.Rows, made.Columns) == (64, 48)
@@ -111,17 +119,17 @@ def test_a_shadow_finding_leaves_no_trace():
     [(Spacing(0.5, 0.4, "detector"), [0.5, 0.4]), (None, [1, 1]), (Spacing(0, 0, "detector"), [1, 1])],
 )
 def test_pixel_spacing_is_the_sources_or_nominal(spacing, expected):
-    made = segmentation.encode(analysis(spacing=spacing))
+    made = encoded(analysis(spacing=spacing))
     assert list(made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing) == expected
 
 
 def test_there_is_no_synthetic_frame_of_reference():
-    assert "FrameOfReferenceUID" not in segmentation.encode(analysis())
+    assert "FrameOfReferenceUID" not in encoded(analysis())
 
 
 def test_the_source_is_referenced_from_every_frame():
     header = source()
-    made = segmentation.encode(analysis(header, two_masks()))
+    made = encoded(analysis(header, two_masks()))
     for index, groups in enumerate(made.PerFrameFunctionalGroupsSequence, start=1):
         derived = groups.DerivationImageSequence[0]
         assert derived.DerivationCodeSequence[0].CodeValue == "113076"
@@ -136,5 +144,5 @@ def test_the_source_is_referenced_from_every_frame():
 @pytest.mark.parametrize("part", [None, "", "CHEST", "THORAX", "TORAX", "CHEST PA", "RX-1"])
 def test_body_part_is_chest_whatever_the_source_calls_it(part):
     """A word of the device's own would make a validator ask for a laterality."""
-    made = segmentation.encode(analysis(source(BodyPartExamined=part)))
+    made = encoded(analysis(source(BodyPartExamined=part)))
     assert made.BodyPartExamined == "CHEST"

@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.datadict import keyword_dict
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 import workers
 from models.radiograph.attributes import UnreadableText, is_readable
@@ -64,7 +64,7 @@ def test_a_private_element_that_is_not_what_the_dictionary_says_does_no_harm(tmp
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_file_meta_inside_the_data_set_is_not_believed(syntax: str, tmp_path: Path) -> None:
     dataset = radiograph("1.2.3.1")
-    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     dcmwrite(tmp_path / "a.dcm", dataset, enforce_file_format=True)
     file = (tmp_path / "a.dcm").read_bytes()
     at = file.index(struct.pack("<HH", 0x0008, 0x0016))

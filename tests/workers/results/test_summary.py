@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import pytest
@@ -18,6 +19,7 @@ from tests.workers.results.sources import (
     PNEUMOTHORAX,
     analysis,
     encode_all,
+    measurement_report,
     source,
     two_masks,
     write,
@@ -43,7 +45,7 @@ ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
 
 def summary(
-    *images: ImageAccount, header: Dataset | None = None, comparison: Comparison | None = None, **options: str
+    *images: ImageAccount, header: Dataset | None = None, comparison: Comparison | None = None, **options: Any
 ) -> Dataset:
     header = header if header is not None else source()
     account = StudyAccount("urgent", "lung opacity 0.62", images, comparison)
@@ -102,12 +104,13 @@ def test_a_source_of_an_unknown_class_stops_no_report() -> None:
 def test_highdicom_reads_a_summary(tmp_path: Path) -> None:
     reports = (Reference(SEGMENTATION, "2.25.79", "2.25.80"), Reference(REPORT, "2.25.77", "2.25.78"))
     made = summary(analysed(SummaryFinding(PNEUMOTHORAX, 0.875), reports=reports))
-    document = highdicom.sr.srread(write(made, tmp_path / "summary.dcm"))
-    study, image = document.content.get_image_measurement_groups()
+    path = write(made, tmp_path / "summary.dcm")
+    report = measurement_report(path)
+    study, image = report.get_image_measurement_groups()
     assert (study.tracking_identifier, image.tracking_identifier) == ("AI: study summary", "AI: image 1")
     assert image.source_images[0].referenced_sop_instance_uid == source().SOPInstanceUID
     assert [number.value for number in image.get_measurements()] == [0.875]
-    listed = {instance for _, _, instance, _ in document.get_evidence()}
+    listed = {instance for _, _, instance, _ in highdicom.sr.srread(path).get_evidence()}
     assert listed == {source().SOPInstanceUID, "2.25.77", "2.25.79"}
 
 

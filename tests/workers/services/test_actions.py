@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,28 +21,12 @@ from db.records import Outcome
 from db.states import JobState, Priority
 from tests.commands import record_instance, study_facts
 from tests.db.examples import PIPELINE, received
+from tests.fakes import RecordingTaskQueue
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, finding
 from workers.services.actions import Actions, Retried
 
 LEASE = timedelta(minutes=1)
-
-
-class FakeTaskQueue:
-    """A broker that hears, or does not."""
-
-    def __init__(self) -> None:
-        self.works = True
-        self.jobs: list[tuple[int, bool]] = []
-        self.deliveries: list[int] = []
-
-    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = "jobs") -> bool:
-        self.jobs.extend(jobs)
-        return self.works
-
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        self.deliveries.extend(delivery_ids)
-        return self.works
 
 
 class Desk:
@@ -53,7 +36,7 @@ class Desk:
         self.engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(self.engine)
         self.database = Database(self.engine, NO_RULES)
-        self.task_queue: Any = FakeTaskQueue()
+        self.task_queue = RecordingTaskQueue()
         self.actions = Actions(Settings(), self.database, self.task_queue, "ann", NOON, "10.0.0.7")
         (self.job,) = record_instance(self.database, received(stat=True), None, PIPELINE, NOON).job_ids
 
@@ -123,7 +106,7 @@ def test_what_cannot_be_done_leaves_no_line_in_the_audit_trail(desk: Desk) -> No
     with pytest.raises(RecordNotFoundError):
         desk.actions.hold(99, "why")
     assert desk.audit() == []
-    assert desk.task_queue.jobs == desk.task_queue.deliveries == []
+    assert desk.task_queue.dispatched == []
 
 
 def test_a_change_whose_line_cannot_be_written_does_not_happen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,10 +68,12 @@ def test_the_default_minutes_matter() -> None:
 
 
 def test_the_same_seed_gives_the_same_figures(small: Comparison) -> None:
-    told: list[tuple[int, int]] = []
-    again = compare(scenario(), RULES, seed=5, replications=3, progress=lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    again = compare(
+        scenario(), RULES, seed=5, replications=3, progress=lambda done, total: progress.append((done, total))
+    )
     assert again == small
-    assert told == [(number, 12) for number in range(1, 13)]
+    assert progress == [(number, 12) for number in range(1, 13)]
     assert compare(scenario(), RULES, seed=6, replications=3, progress=_silent) != small
 
 

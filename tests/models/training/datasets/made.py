@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 Grey = np.ndarray
 
@@ -23,7 +23,7 @@ def write_dicom(file: Path, pixels: Grey, uid: str = "1.2.3", **attributes: obje
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, uid
     dataset.PatientID, dataset.PatientSex, dataset.PatientAge = "P1", "F", "062Y"
     dataset.ViewPosition = "PA"

@@ -223,9 +223,9 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
 
 
 def test_the_order_of_the_files_does_not_matter_to_the_bar(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    read_dataset.read(made.siim(tmp_path, [("1.2", "-1")], {"1.2": "a"}), progress=lambda *state: told.append(state))
-    assert told[-1] == ("headers", 1, 1)
+    states: list[tuple[str, int, int]] = []
+    read_dataset.read(made.siim(tmp_path, [("1.2", "-1")], {"1.2": "a"}), progress=lambda *state: states.append(state))
+    assert states[-1] == ("headers", 1, 1)
 
 
 @pytest.mark.parametrize(

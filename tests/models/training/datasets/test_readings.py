@@ -81,7 +81,7 @@ def test_a_consolidation_without_its_mask_and_unusable_rows_are_problems(tmp_pat
 
 def test_a_box_is_learnt_as_an_ellipse_where_a_recipe_asks_for_it(tmp_path: Path) -> None:
     sample = folder(tmp_path, [], [])["read.png"]
-    whole, ellipse = (pixels.mask(sample, "lung_opacity", 512, shape) for shape in ("filled", "ellipse"))  # type: ignore[arg-type]
+    whole, ellipse = (pixels.mask(sample, "lung_opacity", 512, shape) for shape in ("filled", "ellipse"))
     assert not (ellipse & ~whole).any()
     np.testing.assert_allclose(ellipse.sum() / whole.sum(), np.pi / 4, atol=0.002)
     rows, columns = np.nonzero(ellipse)

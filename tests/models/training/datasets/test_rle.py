@@ -42,7 +42,7 @@ def test_no_pixel_and_every_pixel(code: RleCode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "words"),
+    ("text", "code", "message"),
     [
         ("", "relative", "the text is empty"),
         ("1 2 3", "relative", "3 numbers make no pairs"),
@@ -60,8 +60,8 @@ def test_no_pixel_and_every_pixel(code: RleCode) -> None:
         ("-1 -1", "relative", "has no length"),
     ],
 )
-def test_a_wrong_text_is_told_precisely(text: str, code: str, words: str) -> None:
-    with pytest.raises(RleError, match=words):
+def test_a_wrong_text_is_told_precisely(text: str, code: str, message: str) -> None:
+    with pytest.raises(RleError, match=message):
         rle.decode(text, 3, 2, RleCode(code))
 
 
@@ -94,8 +94,9 @@ def masks(draw: st.DrawFn) -> np.ndarray:
 @given(masks(), st.sampled_from(RleCode))
 def test_there_and_back(mask: np.ndarray, code: RleCode) -> None:
     text = rle.encode(mask, code)
-    assert np.array_equal(rle.decode(text, *mask.shape, code), mask)
-    assert rle.area(text, *mask.shape, code) == mask.sum()
+    rows, columns = mask.shape
+    assert np.array_equal(rle.decode(text, rows, columns, code), mask)
+    assert rle.area(text, rows, columns, code) == mask.sum()
     assert rle.encode(np.asfortranarray(mask), code) == text
     if code is RleCode.RELATIVE and text != rle.NOTHING:
         assert np.array_equal(slowly(text, *mask.shape), mask)

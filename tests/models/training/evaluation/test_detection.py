@@ -27,8 +27,8 @@ from models.training.evaluation.detection import (
 )
 
 
-def marks(said: list[list[float]], true: list[list[float]]) -> Marks:
-    return Marks(np.array(said, float).reshape(-1, 5), np.array(true, float).reshape(-1, 4))
+def marks(predicted: list[list[float]], true: list[list[float]]) -> Marks:
+    return Marks(np.array(predicted, float).reshape(-1, 5), np.array(true, float).reshape(-1, 4))
 
 
 BOX = [0.0, 0, 10, 10]
@@ -98,8 +98,8 @@ def test_pointing_at_a_box() -> None:
 
 
 def test_one_label_s_share_of_all_boxes() -> None:
-    found = np.array([[0, 0, 1, 1, 0.5, 0], [0, 0, 2, 2, 0.4, 1], [0, 0, 0, 0, 0, 0]], np.float32)
-    true = np.array([[0, 0, 3, 3, 1], [0, 0, 0, 0, -1]], np.float32)
+    found = np.array([[0, 0, 1, 1, 0.5, 0], [0, 0, 2, 2, 0.4, 1], [0, 0, 0, 0, 0, 0]])
+    true = np.array([[0, 0, 3, 3, 1], [0, 0, 0, 0, -1]], np.float64)
     first, second = marks_of(found, true, 0), marks_of(found, true, 1)
     assert first.predicted.tolist() == [[0, 0, 1, 1, 0.5]]
     assert first.true.shape == (0, 4)

@@ -196,8 +196,8 @@ def test_labels_may_have_other_names_in_the_data(tmp_path: Path) -> None:
     file = classifier(tmp_path / "m", samples.LABELS.replace('"other"', '"pneumothorax"'))
     with pytest.raises(EvaluationError, match="it knows collapsed, well: say which means what with --truth"):
         evaluate(file, tmp_path / "d", "all", tmp_path / "out")
-    for label, name, words in (("mass", "well", "no label 'mass'"), ("pneumothorax", "ill", "says nothing of 'ill'")):
-        with pytest.raises(EvaluationError, match=words):
+    for label, name, message in (("mass", "well", "no label 'mass'"), ("pneumothorax", "ill", "says nothing of 'ill'")):
+        with pytest.raises(EvaluationError, match=message):
             evaluate(file, tmp_path / "d", "all", tmp_path / "out", truths={label: (name,)})
     # A copy of a picture in the same class is left out, so each picture differs a little.
     found = evaluate(file, tmp_path / "d", "all", tmp_path / "out", truths={"pneumothorax": ("collapsed",)}, rounds=20)
@@ -253,8 +253,8 @@ def test_the_page_is_one_file_and_hides_nothing(tmp_path: Path) -> None:
     page = (out / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "<script" not in page
-    for words in ("Not a medical device", "Youden", "ROC", "calibration", "sex F", "Dice, positives", "0003.png"):
-        assert words in page, words
+    for text in ("Not a medical device", "Youden", "ROC", "calibration", "sex F", "Dice, positives", "0003.png"):
+        assert text in page, text
     assert "NaN" not in (out / "metrics.json").read_text()
 
 

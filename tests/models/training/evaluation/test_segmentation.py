@@ -12,11 +12,11 @@ from sklearn import metrics as reference
 from models.training.evaluation.segmentation import Marked, areas_above, dice, iou, mean_by_patients, segment
 
 
-def marked(true: list[float], said: list[float], both: list[float]) -> Marked:
+def marked(true: list[float], predicted: list[float], both: list[float]) -> Marked:
     """One cut at 0.5; the node delivers the same mask."""
-    column = np.array(said)[:, np.newaxis]
+    column = np.array(predicted)[:, np.newaxis]
     hits = np.where(np.array(true) > 0, np.array(both) > 0, np.nan).astype(float)
-    served = np.array(said, float)
+    served = np.array(predicted, float)
     return Marked(
         (0.5,), np.array(true, float), column, np.array(both, float)[:, np.newaxis], served, np.array(both), hits
     )
