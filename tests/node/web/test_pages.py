@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from db import deliveries, rejection_notes
+from db import deliveries, feedback, rejection_notes
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.records import RejectionNote
@@ -237,11 +237,11 @@ def test_a_priority_set_by_hand_moves_the_study_and_findings_are_never_lowered(s
 
 def test_a_verdict_is_stored_shown_and_counted(site: Site) -> None:
     client = site.logged_in("radiologist")
-    finding = site.services.feedback.findings(PNEUMOTHORAX)[0]
+    finding = site.services.database.read(feedback.findings, PNEUMOTHORAX)[0]
     address = f"/studies/{PNEUMOTHORAX}/findings/{finding.id}"
     client.post(address, data={"verdict": "accept"})
     client.post(address, data={"verdict": "reject", "comment": "skin fold"})
-    given = site.services.feedback.of_study(PNEUMOTHORAX)
+    given = site.services.database.read(feedback.of_study, PNEUMOTHORAX)
     assert [record.verdict for record in given] == [Verdict.ACCEPT, Verdict.REJECT]
     assert "skin fold" in client.get(f"/studies/{PNEUMOTHORAX}").text
     (counted,) = client.get("/api/v1/system").json()["agreement"]
