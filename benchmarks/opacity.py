@@ -75,7 +75,7 @@ def read(folder: Path) -> Answers:
         patients=tuple(row["patient"] for row in both),
         groups=tuple(row["group"] for row in both),
         classifier=np.array([known.scores[place[row["image"]], column] for row in both], np.float64),
-        opacity=logit(np.array([float(row[f"{LABEL} unscaled"]) for row in both])),
+        opacity=logit(np.array([float(row[f"{LABEL} unscaled"]) for row in both])).astype(np.float64),
         truths=np.array([float(row[f"{LABEL} truth"]) >= 0.5 for row in both]),
         kinds=tuple(row[f"{LABEL} against"] for row in both),
         rows=np.array(cells),
@@ -85,14 +85,16 @@ def read(folder: Path) -> Answers:
 def ways_of(answers: Answers) -> dict[str, Values]:
     """The logits of each image in each way."""
     both = np.stack([answers.classifier, answers.opacity], axis=1)
-    mean = fit_mean(both[..., np.newaxis], np.zeros(1, np.bool_))(both)[:, 0]
+    mean = fit_mean(both[..., np.newaxis], np.zeros(1, np.bool_))(both)[:, 0].astype(np.float64)
     return {CLASSIFIER: answers.classifier, OPACITY: answers.opacity, MEAN: mean}
 
 
 def scaled(logits: Values, answers: Answers) -> Values:
     """Probabilities, each fold scaled as the other folds say."""
     truths = answers.truths[:, np.newaxis]
-    return crossed_probabilities(logits[:, np.newaxis], truths, np.ones_like(truths), answers.groups)[:, 0]
+    return crossed_probabilities(logits[:, np.newaxis], truths, np.ones_like(truths), answers.groups)[:, 0].astype(
+        np.float64
+    )
 
 
 def called(logits: Values, answers: Answers) -> NDArray[np.bool_]:
@@ -116,7 +118,7 @@ def gain(better: Values, than: Values, answers: Answers, rounds: int) -> Interva
 
 def whether(answers: Answers, ways: Mapping[str, Values], rounds: int) -> list[tuple[str, ...]]:
     """The first table, its head first."""
-    head = ("who says whether", "AUC", "gain over the classifier", "gain over the opacity network", "ECE",
+    head: tuple[str, ...] = ("who says whether", "AUC", "gain over the classifier", "gain over the opacity network", "ECE",
             "sensitivity", "specificity, normal", "specificity, neither normal nor opacity")  # fmt: skip
     table = [head]
     for name, logits in ways.items():
