@@ -118,9 +118,9 @@ def gain(better: Values, than: Values, answers: Answers, rounds: int) -> Interva
 
 def whether(answers: Answers, ways: Mapping[str, Values], rounds: int) -> list[tuple[str, ...]]:
     """The first table, its head first."""
-    head: tuple[str, ...] = ("who says whether", "AUC", "gain over the classifier", "gain over the opacity network", "ECE",
+    head = ("who says whether", "AUC", "gain over the classifier", "gain over the opacity network", "ECE",
             "sensitivity", "specificity, normal", "specificity, neither normal nor opacity")  # fmt: skip
-    table = [head]
+    table: list[tuple[str, ...]] = [head]
     for name, logits in ways.items():
         present = called(logits, answers)
         gains = [_text(gain(logits, ways[base], answers, rounds)) if base != name else ""
