@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import Engine, event, insert, text
 
@@ -30,6 +31,7 @@ from benchmarks.figures import Figure, Measurement
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate, writing
+from db.prepared_statements import Prepared
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
 from db.records import ReceivedInstance
 from db.search_words import study_texts, words_of
@@ -237,7 +239,7 @@ ROWS = (
 
 def plan(engine: Engine, unreported: bool) -> str:
     """The database's plan for the very statement that the worklist sends."""
-    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not unreported).params(limit=50, offset=0)
+    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not unreported)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN (COSTS OFF) "
     with engine.connect() as connection:
@@ -299,8 +301,14 @@ def bare_driver(engine: Engine, work: Callable[[], object]) -> Callable[[], obje
         if not statement.startswith("BEGIN"):
             sent.append((statement, values))
 
+    def note_prepared(prepared: Prepared, on: Any, compiled: Any, *several: Any) -> Any:
+        sent.extend((compiled.text, compiled.parameters(values)) for values in several)
+        return execute(prepared, on, compiled, *several)
+
+    execute = Prepared._execute
     event.listen(engine, "before_cursor_execute", note)
-    work()
+    with patch.object(Prepared, "_execute", note_prepared):
+        work()
     event.remove(engine, "before_cursor_execute", note)
     connection = engine.raw_connection()
 

@@ -13,13 +13,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Enum
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Enum,
+    Float,
+    Integer,
+    any_,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from db.tables import UTCDateTime
 
 _REMEMBERED = 64
+_MADE_ANEW = object()  # a dictionary: two rows must not share it
 
 Convert = Callable[[Any], Any] | None
 """Converts a value on its way to or from the driver; None where it may pass as it is."""
@@ -27,31 +41,41 @@ Convert = Callable[[Any], Any] | None
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement for one kind of database: its text, its values (by place or by name) and the columns it returns."""
+    """A statement for one kind of database: its text, its values (by place or by name) and the columns it returns.
+
+    ``constants`` are values that the statement brings with it; ``readers`` convert a column, and say what its NULL is.
+    """
 
     text: str
+    constants: Mapping[str, Any]
     binders: tuple[tuple[str, Convert], ...]
     positional: bool
     row: Any
-    readers: tuple[tuple[int, Callable[[Any], Any]], ...]
+    readers: tuple[tuple[int, Callable[[Any], Any], Any], ...]
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
+        if self.constants:
+            values = {**self.constants, **values}
         if self.positional:
             return [bind(values[name]) if bind else values[name] for name, bind in self.binders]
         return {name: bind(values[name]) if bind else values[name] for name, bind in self.binders}
 
-    def read(self, values: Sequence[Any]) -> Any:
-        row = list(values)
-        for place, convert in self.readers:
-            row[place] = convert(row[place])
-        return self.row._make(row)
+    def read(self, found: Iterable[Sequence[Any]]) -> list[Any]:
+        if not self.readers:
+            return list(map(self.row._make, found))
+        rows = list(map(list, found))
+        for row in rows:
+            for place, convert, of_null in self.readers:
+                value = row[place]
+                row[place] = of_null if value is None and of_null is not _MADE_ANEW else convert(value)
+        return list(map(self.row._make, rows))
 
 
 class Prepared:
     """A statement with named values (``bindparam``); ``make`` builds it for a dialect's name.
 
-    Expressions that grow with their values (``IN`` with a list) cannot be prepared, nor can defaults that are made in
-    Python: a table of this schema has none.
+    Expressions that grow with their values (``IN`` with a list; see :func:`is_among`) cannot be prepared, nor can
+    defaults that are made in Python: a table of this schema has none.
     """
 
     def __init__(self, make: Callable[[str], Any]) -> None:
@@ -67,7 +91,7 @@ class Prepared:
         compiled = self._for(connection.dialect)
         cursor = self._execute(connection, compiled, values)
         try:
-            return [compiled.read(row) for row in cursor.fetchall()]
+            return compiled.read(cursor.fetchall())
         finally:
             cursor.close()
 
@@ -83,6 +107,8 @@ class Prepared:
 
     def _execute(self, connection: Connection, compiled: _Compiled, *several: Mapping[str, Any]) -> Any:
         errors: Any = connection.dialect.loaded_dbapi.Error
+        if not connection.in_transaction():
+            connection.begin()  # as SQLAlchemy does: several reads are of one state of the database
         cursor = connection.connection.cursor()
         try:
             if len(several) == 1:
@@ -105,13 +131,28 @@ class Prepared:
         return compiled
 
 
+def is_among(column: Any, name: str, dialect: str) -> ColumnElement[bool]:
+    """Condition that a column of integers has one of the values in the list of this name.
+
+    ``IN`` would write each value into the text, so that the statement were another one for each number of values.
+    """
+    if dialect == "postgresql":
+        condition: ColumnElement[bool] = column == any_(bindparam(name, type_=ARRAY(Integer)))
+        return condition
+    listed = func.json_each(bindparam(name, type_=JSON)).table_valued("value")
+    among: ColumnElement[bool] = column.in_(select(listed.c.value))
+    return among
+
+
 def _compile(statement: Any, dialect: Dialect) -> _Compiled:
     compiled: Any = statement.compile(dialect=dialect)
-    names = compiled.positiontup if compiled.positional else tuple(compiled.binds)
+    binds = {name: bind for bind, name in compiled.bind_names.items()}
+    names = compiled.positiontup if compiled.positional else tuple(binds)
     columns = tuple(getattr(statement, "exported_columns", ()))
     return _Compiled(
         text=str(compiled),
-        binders=tuple((name, _binder(compiled.binds[name].type, dialect)) for name in names),
+        constants={name: bind.value for name, bind in binds.items() if not bind.required},
+        binders=tuple((name, _binder(binds[name].type, dialect)) for name in names),
         positional=compiled.positional,
         row=namedtuple("Row", [column.key for column in columns]),
         readers=tuple(_readers((column.type for column in columns), dialect)),
@@ -126,8 +167,11 @@ def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
     return convert
 
 
-def _readers(kinds: Iterable[TypeEngine[Any]], dialect: Dialect) -> Iterable[tuple[int, Callable[[Any], Any]]]:
+def _readers(kinds: Iterable[TypeEngine[Any]], dialect: Dialect) -> Iterable[tuple[int, Callable[[Any], Any], Any]]:
     for place, kind in enumerate(kinds):
+        if isinstance(kind, Float):
+            continue  # both drivers give floats; SQLAlchemy would ask for the type that PostgreSQL names
         reader = kind.dialect_impl(dialect).result_processor(dialect, None)
         if reader is not None:
-            yield place, reader
+            of_null = reader(None)
+            yield place, reader, of_null if of_null in (None, ()) else _MADE_ANEW

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, text
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, or_, select, text
 
 from db import tables
 from db.prepared_statements import Prepared
@@ -106,7 +106,14 @@ def rewrite_words(connection: Connection, study_id: int) -> None:
     keep_words(connection, study_id, (*study_texts(row), *stations))
 
 
-def begins_with(spellings: Sequence[str]) -> ColumnElement[bool]:
-    """Condition on ``study_words``: the word begins with one of these."""
+def begins_with(number: int, spellings: int) -> ColumnElement[bool]:
+    """Condition on ``study_words``: the word begins with a spelling of word ``number`` of a search."""
     word = tables.StudyWord.word
-    return or_(*(and_(word >= one, word < one + _AFTER) for one in spellings))
+    names = (f"word{number}_{spelling}" for spelling in range(spellings))
+    return or_(*(and_(word >= bindparam(name), word < bindparam(f"{name}_end")) for name in names))
+
+
+def spelling_values(number: int, spellings: Sequence[str]) -> dict[str, str]:
+    """The values of :func:`begins_with`."""
+    values = {f"word{number}_{place}": spelling for place, spelling in enumerate(spellings)}
+    return values | {f"{name}_end": spelling + _AFTER for name, spelling in values.items()}

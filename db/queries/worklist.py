@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from typing import Any, Literal
+from functools import cache, lru_cache
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,17 +25,18 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    false,
     func,
     literal,
+    literal_column,
     select,
     true,
     union_all,
 )
 
 from db.holds import hold_reason_of, is_on_hold
+from db.prepared_statements import Prepared, is_among
 from db.records import FindingRecord
-from db.search_words import asked_words, begins_with
+from db.search_words import asked_words, begins_with, spelling_values
 from db.shown_records import WorklistRow
 from db.states import Analysis, Priority, StudyState
 from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
@@ -45,6 +46,7 @@ _RARE_WORD_LIMIT = 500  # studies that are looked up one by one
 _RARE_WORD_ROWS = 2 * _RARE_WORD_LIMIT
 _SAMPLE_ROWS = 5000
 _MOST_CHOICES = 50
+_STATEMENTS_KEPT = 256
 
 
 class WorklistPart(StrEnum):
@@ -119,11 +121,10 @@ class Worklist:
         only_open: bool = False,
     ) -> tuple[WorklistRow, ...]:
         """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies."""
-        query = page_statement(show, order, descending, only_open)
         with self._engine.connect() as connection:
-            if filters != ANYTHING:
-                query = query.where(*_matching(connection, filters))
-            return _complete(connection, connection.execute(query, {"limit": limit, "offset": offset}).all())
+            asked = _asked(connection, filters)
+            statement = _prepared_page(show, order, descending, only_open, asked.names, asked.spellings, limit, offset)
+            return _complete(connection, statement.rows(connection, asked.values))
 
     def rows(self, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
         """The rows of these studies, by number, whatever part of the list they are in."""
@@ -133,9 +134,10 @@ class Worklist:
     def count(self, show: WorklistPart, filters: Filters = ANYTHING, *, at_most: int = 10_000) -> int:
         """How many rows there are, counted no further than ``at_most``."""
         with self._engine.connect() as connection:
-            conditions = (_shown(show), *_matching(connection, filters))
+            asked = _asked(connection, filters)
+            conditions = (_shown(show), *_conditions(connection.dialect.name, asked.names, asked.spellings))
             inner = select(Study.id).where(*conditions).limit(at_most).subquery()
-            return int(connection.execute(select(func.count()).select_from(inner)).scalar_one())
+            return int(connection.execute(select(func.count()).select_from(inner), asked.values).scalar_one())
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """What can be filtered by, as far as it has come: modalities, stations, calling AE titles, findings."""
@@ -169,16 +171,33 @@ class Worklist:
         return totals
 
 
-@cache
-def page_statement(show: WorklistPart, order: Order, descending: bool, only_open: bool) -> Select[Any]:
-    """The statement of a page, with ``limit`` and ``offset`` to be bound."""
+def page_statement(
+    show: WorklistPart, order: Order, descending: bool, only_open: bool, limit: int = 50, offset: int = 0
+) -> Select[Any]:
+    """The statement of a page, without what is looked for."""
     key = _ORDERS[order].desc() if descending else _ORDERS[order].asc()
     by_due = [] if order is Order.DUE else [Study.due_at]  # twice in a row it would not be the order of the index
     conditions = [_shown(show), *([Study.state == StudyState.OPEN] if only_open else [])]
     # In the text of the statement: PostgreSQL plans a page of unknown size as if it were a tenth of the table, so it
     # would never keep the plan, and plan anew for every page.
-    limit, offset = (bindparam(name, type_=Integer, literal_execute=True) for name in ("limit", "offset"))
-    return select(*_COLUMNS).where(*conditions).order_by(key, *by_due, Study.id).limit(limit).offset(offset)
+    size, skipped = (literal_column(str(int(number)), Integer) for number in (limit, offset))
+    return select(*_COLUMNS).where(*conditions).order_by(key, *by_due, Study.id).limit(size).offset(skipped)
+
+
+@lru_cache(_STATEMENTS_KEPT)
+def _prepared_page(
+    show: WorklistPart,
+    order: Order,
+    descending: bool,
+    only_open: bool,
+    names: tuple[str, ...],
+    spellings: tuple[int, ...],
+    limit: int,
+    offset: int,
+) -> Prepared:
+    """The statement of a page, compiled once: to build it takes longer than to run it."""
+    page = page_statement(show, order, descending, only_open, limit, offset)
+    return Prepared(lambda dialect: page.where(*_conditions(dialect, names, spellings)))
 
 
 _ORDERS: dict[Order, Any] = {
@@ -214,86 +233,121 @@ def _latest_values(connection: Connection, column: Any) -> tuple[str, ...]:
     return tuple(sorted(values)[:_MOST_CHOICES])
 
 
-def _matching(connection: Connection, filters: Filters) -> list[ColumnElement[bool]]:
-    """The conditions of what is looked for."""
-    found = _searched(connection, filters.search) if filters.search.strip() else []
+class _Asked(NamedTuple):
+    """What is looked for: the conditions (see :func:`_conditions`) and the values that they compare with."""
+
+    names: tuple[str, ...]
+    spellings: tuple[int, ...]
+    values: dict[str, Any]
+
+
+def _asked(connection: Connection, filters: Filters) -> _Asked:
+    values: dict[str, Any] = dict(filters.active)
+    if filters.state is not None:
+        values["state"] = filters.state
     if filters.date_from and filters.date_from == filters.date_to:
         # One day's studies lie in the order of the page in the index.
-        found.append(Study.study_date == filters.date_from)
-    elif filters.date_from:
-        found.append(Study.study_date >= filters.date_from)
-    if filters.date_to and filters.date_from != filters.date_to:
-        found.append(and_(Study.study_date <= filters.date_to, Study.study_date != ""))
-    if filters.state is not None:
-        found.append(Study.state == filters.state)
-    series, instance = select(Series.id).where(Series.study_id == Study.id), select(Instance.id)
+        values["day"] = values.pop("date_to")
+        del values["date_from"]
     if filters.modality:
-        found.append(series.where(Series.modality == filters.modality.upper()).exists())
+        values["modality"] = filters.modality.upper()
     if filters.station:
-        found.append(series.where(func.lower(Series.station_name) == filters.station.lower()).exists())
-    if filters.calling_ae_title:
-        of_study = instance.where(Instance.study_id == Study.id)
-        found.append(of_study.where(Instance.calling_ae_title == filters.calling_ae_title).exists())
-    if filters.destination:
-        delivery = select(Delivery.id).where(Delivery.study_id == Study.id)
-        found.append(delivery.where(Delivery.destination == filters.destination).exists())
-    if filters.finding:
-        counts = (Finding.present.is_(True), Finding.shadow.is_(False), Finding.superseded.is_(False))
-        finding = select(Finding.id).where(Finding.study_id == Study.id, Finding.label == filters.finding)
-        found.append(finding.where(*counts).exists())
-    return found
+        values["station"] = filters.station.lower()
+    words: list[tuple[str, ...]] = []
+    if filters.search.strip():
+        ids, words = _searched(connection, filters.search)
+        values |= {} if ids is None else {"ids": sorted(ids)}
+    names = tuple(values)
+    for number, spellings in enumerate(words):
+        values |= spelling_values(number, spellings)
+    return _Asked(names, tuple(map(len, words)), values)
 
 
-def _searched(connection: Connection, search: str) -> list[ColumnElement[bool]]:
-    """One condition a word.
+def _conditions(dialect: str, names: Sequence[str], spellings: Sequence[int]) -> list[ColumnElement[bool]]:
+    """A condition for each of ``names``, which has its value by that name, and one for each word that is searched."""
+    found = [is_among(Study.id, "ids", dialect) if name == "ids" else _CONDITIONS[name] for name in names]
+    of_study = select(StudyWord.study_id).where(StudyWord.study_id == Study.id)
+    return found + [of_study.where(begins_with(*word)).exists() for word in enumerate(spellings)]
+
+
+def _of_study(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(table.id).where(table.study_id == Study.id, *conditions).exists()
+
+
+_CONDITIONS: dict[str, ColumnElement[bool]] = {
+    "day": Study.study_date == bindparam("day"),
+    "date_from": Study.study_date >= bindparam("date_from"),
+    "date_to": and_(Study.study_date <= bindparam("date_to"), Study.study_date != ""),
+    "state": Study.state == bindparam("state"),
+    "modality": _of_study(Series, Series.modality == bindparam("modality")),
+    "station": _of_study(Series, func.lower(Series.station_name) == bindparam("station")),
+    "calling_ae_title": _of_study(Instance, Instance.calling_ae_title == bindparam("calling_ae_title")),
+    "destination": _of_study(Delivery, Delivery.destination == bindparam("destination")),
+    "finding": _of_study(
+        Finding,
+        Finding.label == bindparam("finding"),
+        Finding.present.is_(True),
+        Finding.shadow.is_(False),
+        Finding.superseded.is_(False),
+    ),
+}
+
+
+def _searched(connection: Connection, search: str) -> tuple[set[int] | None, list[tuple[str, ...]]]:
+    """Studies among which are all that are searched (None: among all), and the words that they must have.
 
     The rarest word decides how the studies are found: where few have it, they are looked up, whatever the order of the
     page; where every word is common, the page is walked in its order and each row is asked for its words.
     """
     asked = asked_words(search)
     if not asked:
-        return [false()]
+        return set(), []
     uids = [one[0] for one in asked if _UID.fullmatch(one[0])]
     words = [one for one in asked if one[0] not in uids]
-    found: list[ColumnElement[bool]] = [Study.id.in_(_studies_of_uid(connection, uid)) for uid in uids]
-    rare = None if uids or not words else min((_studies_of_rare_word(connection, one) for one in words), key=_how_many)
-    if rare is not None:
-        found.append(Study.id.in_(rare))
-    of_study = select(StudyWord.study_id).where(StudyWord.study_id == Study.id)
-    return found + [of_study.where(begins_with(one)).exists() for one in words]
+    if uids:
+        return set.intersection(*(_studies_of_uid(connection, uid) for uid in uids)), words
+    return min((_studies_of_rare_word(connection, one) for one in words), key=_how_many), words
 
 
-def _studies_of_rare_word(connection: Connection, spellings: Sequence[str]) -> list[int] | None:
+def _studies_of_rare_word(connection: Connection, spellings: Sequence[str]) -> set[int] | None:
     """The studies with this word; None where they are many."""
-    # Not DISTINCT: PostgreSQL would collect all rows of a common word first. A study has few words that begin alike.
-    rows = connection.scalars(select(StudyWord.study_id).where(begins_with(spellings)).limit(_RARE_WORD_ROWS)).all()
-    ids = list(dict.fromkeys(rows))
+    rows = _having_word(len(spellings)).rows(connection, spelling_values(0, spellings))
+    ids = {row.study_id for row in rows}
     return ids if len(ids) <= _RARE_WORD_LIMIT and len(rows) < _RARE_WORD_ROWS else None
 
 
-def _how_many(ids: Sequence[int] | None) -> int:
+@cache
+def _having_word(spellings: int) -> Prepared:
+    # Not DISTINCT: PostgreSQL would collect all rows of a common word first. A study has few words that begin alike.
+    size = literal_column(str(_RARE_WORD_ROWS), Integer)
+    return Prepared(lambda _: select(StudyWord.study_id).where(begins_with(0, spellings)).limit(size))
+
+
+def _how_many(ids: set[int] | None) -> int:
     return _RARE_WORD_LIMIT + 1 if ids is None else len(ids)
 
 
-def _studies_of_uid(connection: Connection, uid: str) -> list[int]:
+def _studies_of_uid(connection: Connection, uid: str) -> set[int]:
     """Studies that have this UID themselves, in a series or an instance, or something else that is written like one.
 
     Looked up first, each by its index: as one condition with OR, PostgreSQL asks it of every study.
     """
-    return sorted(set(connection.scalars(_OF_UID, {"uid": uid})))
+    return {row.id for row in _OF_UID.rows(connection, {"uid": uid})}
 
 
-_OF_UID = union_all(
-    select(Study.id).where(Study.study_instance_uid == bindparam("uid")),
-    select(Series.study_id).where(Series.series_instance_uid == bindparam("uid")),
-    select(Instance.study_id).where(Instance.sop_instance_uid == bindparam("uid")),
-    select(StudyWord.study_id).where(StudyWord.word == bindparam("uid")),
+_OF_UID = Prepared(
+    lambda _: union_all(
+        select(Study.id).where(Study.study_instance_uid == bindparam("uid")),
+        select(Series.study_id).where(Series.series_instance_uid == bindparam("uid")),
+        select(Instance.study_id).where(Instance.sop_instance_uid == bindparam("uid")),
+        select(StudyWord.study_id).where(StudyWord.word == bindparam("uid")),
+    )
 )
 
 
 def rows_of(connection: Connection, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
     """The rows of these studies, by number, whatever part of the worklist they are in."""
-    return _complete(connection, connection.execute(_NAMED, {"ids": study_ids}).all())
+    return _complete(connection, _NAMED.rows(connection, {"ids": list(study_ids)}))
 
 
 def current_findings(
@@ -302,7 +356,7 @@ def current_findings(
     """All findings of the latest revision of each job of these studies, by study or by job."""
     found: defaultdict[int, tuple[FindingRecord, ...]] = defaultdict(tuple)
     place = 0 if by == "study_id" else 1
-    for row in connection.execute(_FINDINGS, {"ids": study_ids}).all():
+    for row in _FINDINGS.rows(connection, {"ids": list(study_ids)}):
         found[row[place]] += (FindingRecord(*row[2:]),)
     return found
 
@@ -313,7 +367,7 @@ def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[WorklistRow,
         return ()
     findings = current_findings(connection, ids, "study_id")
     counted: defaultdict[tuple[str, int], dict[str, int]] = defaultdict(dict)
-    for kind, study_id, value, number in connection.execute(_COUNTED, {"ids": ids}).all():
+    for kind, study_id, value, number in _COUNTED.rows(connection, {"ids": ids}):
         counted[kind, study_id][value] = number
     made = []
     for row in rows:
@@ -334,10 +388,10 @@ def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[WorklistRow,
     return tuple(made)
 
 
-def _counts_of(kind: str, study_id: Any, value: Any, *conditions: ColumnElement[bool]) -> Select[Any]:
+def _counts_of(kind: str, study_id: Any, value: Any, dialect: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     """How many rows each study has with each ``value``, under the name ``kind``."""
-    query = select(literal(kind), study_id, cast(value, String), func.count()).where(study_id.in_(_IDS), *conditions)
-    return query.group_by(study_id, value)
+    columns = (literal(kind).label("kind"), study_id, cast(value, String).label("value"), func.count().label("number"))
+    return select(*columns).where(is_among(study_id, "ids", dialect), *conditions).group_by(study_id, value)
 
 
 _AS_STORED = tuple(
@@ -350,23 +404,28 @@ _COLUMNS: tuple[Any, ...] = tuple(
     Study.__table__.c[name] for name in ("id", "first_received_at", "on_hold", "hold_reason", "correction", *_AS_STORED)
 )
 
-# Written once and not for each page: to build a statement takes as long as to run it.
-_IDS: Any = bindparam("ids", expanding=True)
-_NAMED = select(*_COLUMNS).where(Study.id.in_(_IDS)).order_by(Study.id)
-_FINDINGS = (
-    select(
-        Finding.study_id, Finding.job_id, *(Finding.__table__.c[name] for name in FindingRecord.__dataclass_fields__)
+_NAMED = Prepared(lambda dialect: select(*_COLUMNS).where(is_among(Study.id, "ids", dialect)).order_by(Study.id))
+_FINDINGS = Prepared(
+    lambda dialect: (
+        select(
+            Finding.study_id,
+            Finding.job_id,
+            *(Finding.__table__.c[name] for name in FindingRecord.__dataclass_fields__),
+        )
+        .where(is_among(Finding.study_id, "ids", dialect), Finding.superseded.is_(False))
+        .order_by(Finding.id)
     )
-    .where(Finding.study_id.in_(_IDS), Finding.superseded.is_(False))
-    .order_by(Finding.id)
 )
-_COUNTED = union_all(
-    _counts_of("jobs", Job.study_id, Job.state),
-    _counts_of("deliveries", Delivery.study_id, Delivery.state),
-    _counts_of(
-        "modalities",
-        Series.study_id,
-        Series.modality,
-        Series.id.in_(select(Instance.series_id).where(Instance.study_id.in_(_IDS))),
-    ),
+_COUNTED = Prepared(
+    lambda dialect: union_all(
+        _counts_of("jobs", Job.study_id, Job.state, dialect),
+        _counts_of("deliveries", Delivery.study_id, Delivery.state, dialect),
+        _counts_of(
+            "modalities",
+            Series.study_id,
+            Series.modality,
+            dialect,
+            Series.id.in_(select(Instance.series_id).where(is_among(Instance.study_id, "ids", dialect))),
+        ),
+    )
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, bindparam, insert, select
+from sqlalchemy import Engine, bindparam, cast, insert, null, select, union_all
 from sqlalchemy.exc import IntegrityError, ProgrammingError, StatementError
 from sqlalchemy.exc import OperationalError as DatabaseOperationalError
 
 from db import tables
+from db.database import Database
 from db.engine import writing
-from db.prepared_statements import Prepared
-from tests.db.examples import NOW
+from db.prepared_statements import Prepared, is_among
+from db.tables import NAMED, NAMES, UTCDateTime
+from tests.db.examples import NOW, record
 
 MODEL: Any = tables.Model.__table__
 INSERT = Prepared(
@@ -29,6 +31,47 @@ def test_values_are_converted_on_both_ways(engine: Engine) -> None:
         assert FIND.first(connection, {"name": "one"})._asdict() == VALUES
         assert FIND.first(connection, {"name": "three"}) is None
         assert tuple(connection.execute(select(MODEL).where(MODEL.c.name == "two")).one()) == ("two", "1.0", NOW)
+
+
+def test_a_statement_brings_values_with_it(engine: Engine) -> None:
+    named = Prepared(
+        lambda _: select(MODEL.c.name).where(MODEL.c.name != "two", MODEL.c.version == bindparam("version"))
+    )
+    with writing(engine).begin() as connection:
+        INSERT.run(connection, VALUES, VALUES | {"name": "two"})
+        assert [row.name for row in named.rows(connection, {"version": "1.0"})] == ["one"]
+
+
+def test_a_list_of_any_length_is_one_statement(database: Database, engine: Engine) -> None:
+    for study in (1, 2, 3):
+        record(database, study=study)
+    study = tables.Study.__table__
+    among = Prepared(
+        lambda dialect: select(study.c.id).where(is_among(study.c.id, "ids", dialect)).order_by(study.c.id)
+    )
+    with engine.connect() as connection:
+        for ids in ([], [2], [3, 1], [3, 99, 2, 1]):
+            assert [row.id for row in among.rows(connection, {"ids": ids})] == sorted({*ids} - {99})
+
+
+def test_what_is_null_is_converted_and_no_dictionary_is_shared(engine: Engine) -> None:
+    nothing = [
+        cast(null(), kind).label(name) for name, kind in (("names", NAMES), ("named", NAMED), ("at", UTCDateTime))
+    ]
+    with engine.connect() as connection:
+        once, twice = (Prepared(lambda _: union_all(select(*nothing), select(*nothing)))).rows(connection, {})
+    assert tuple(once) == tuple(twice) == ((), {}, None)
+    assert once.named is not twice.named
+
+
+def test_several_reads_are_of_one_state_of_the_database(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert FIND.rows(connection, {"name": "one"}) == []
+        assert connection.in_transaction()
+        if engine.dialect.name == "sqlite":
+            with writing(engine).begin() as other:
+                INSERT.run(other, VALUES)
+            assert FIND.rows(connection, {"name": "one"}) == []
 
 
 def test_it_is_part_of_the_transaction(engine: Engine) -> None:

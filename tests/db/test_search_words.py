@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from db.database import Database
 from db.queries import worklist
-from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
+from db.queries.worklist import Filters, Order, Worklist, WorklistPart
 from db.search_words import asked_words, fold, words_of
 from db.states import StudyState
 from tests.commands import receive_message, record_instance
@@ -137,11 +137,13 @@ def test_a_search_uses_the_index(database: Database, engine: Engine) -> None:
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SET enable_seqscan = off")
-        conditions = worklist._matching(connection, Filters("doe p7"))
-        statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, False).where(*conditions)
-        sql = str(statement.params(limit=50, offset=0).compile(engine, compile_kwargs={"literal_binds": True}))
+        asked = worklist._asked(connection, Filters("doe p7"))
+        page = (WorklistPart.UNREPORTED, Order.DUE, False, False, asked.names, asked.spellings, 50, 0)
+        sent = worklist._prepared_page(*page)._for(engine.dialect)
+        values: Any = sent.parameters(asked.values)
         explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
-        plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + sql.replace("%", "%%")))
+        found = connection.exec_driver_sql(explain + sent.text, tuple(values) if sent.positional else values)
+        plan = "\n".join(str(row[-1]) for row in found)
     assert "study_words" in plan
     assert "SCAN study_words" not in plan
     assert "Seq Scan on study_words" not in plan

@@ -292,9 +292,7 @@ def test_old_reported_studies_do_not_slow_the_worklist_down(
         ]
         connection.execute(insert(Study), rows)
         connection.execute(text("ANALYZE"))
-    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not include_complete).params(
-        limit=50, offset=0
-    )
+    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not include_complete)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
     with engine.connect() as connection:

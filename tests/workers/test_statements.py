@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, Engine, event, func, select
 from config.settings import Settings
 from db.database import Database
 from db.engine import WRITING, connect, migrate
+from db.prepared_statements import Prepared
 from db.records import StudyFacts, TriageDecision
 from db.states import StudyState
 from db.tables import Study
@@ -50,10 +52,16 @@ def counted(engine: Engine) -> Iterator[Counter[str]]:
     def begin(connection: Connection) -> None:
         found["writes" if connection.get_execution_options().get(WRITING) else "reads"] += 1
 
+    def prepared(statement: Prepared, on: Connection, compiled: Any, *several: Any) -> Any:
+        found["statements"] += len(several)
+        return execute(statement, on, compiled, *several)
+
+    execute = Prepared._execute
     event.listen(engine, "before_cursor_execute", count)
     event.listen(engine, "begin", begin)
     try:
-        yield found
+        with patch.object(Prepared, "_execute", prepared):
+            yield found
     finally:
         event.remove(engine, "before_cursor_execute", count)
         event.remove(engine, "begin", begin)
