@@ -1,4 +1,4 @@
-"""Platt scaling that a manifest declares: from what a network says to how often it is right."""
+"""Platt scaling that a manifest declares: from a network's output to a calibrated probability."""
 
 from __future__ import annotations
 

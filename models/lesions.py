@@ -38,12 +38,12 @@ def with_lesions(
             calibrated(pooled_values(values[mask], values.size, pooling), calibration),
             fields.involvement(mask) if fields else None,
         )
-        for mask in _told_apart(finding.mask)
+        for mask in _separated(finding.mask)
     ]
     return replace(finding, lesions=tuple(sorted(lesions, key=lambda lesion: -lesion.probability)))
 
 
-def _told_apart(mask: Mask) -> list[Mask]:
+def _separated(mask: Mask) -> list[Mask]:
     regions = region_masks(mask)
     if len(regions) <= MOST:
         return list(regions)

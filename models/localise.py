@@ -1,4 +1,4 @@
-"""From a network's map to a mask on the source grid: laid over the source, cut, cleaned of specks."""
+"""From a network's map to a mask on the source grid: resampled, thresholded, small regions removed."""
 
 from __future__ import annotations
 

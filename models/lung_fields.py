@@ -1,4 +1,4 @@
-"""Where both lungs are: what the lung-field network's maps say, and what follows for a finding's mask.
+"""Lung fields from the maps of the lung-field network, and their use for the mask of a finding.
 
 The two lungs are found by where they lie in the picture. What anatomy says about sides (the heart, the aortic arch) is
 only ever a witness against the header, never its replacement: see :mod:`workers.laterality`.

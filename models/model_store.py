@@ -1,4 +1,4 @@
-"""A site's own folder of models: put one in, take one out, never half."""
+"""A site's own folder of models: adds and removes models atomically."""
 
 from __future__ import annotations
 

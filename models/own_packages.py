@@ -1,4 +1,4 @@
-"""Imported first by whatever starts Pleura: says clearly that a foreign module hides one of its packages.
+"""Imported first by all entry points: reports a foreign module that hides one of Pleura's packages.
 
 Pleura's packages have short names. A ``config.py`` in the folder of a script, or in ``PYTHONPATH``, comes before an
 installed package, and Python would only say that 'config' is not a package.

@@ -133,7 +133,7 @@ class Predictor:
     def predict_all(
         self, images: Sequence[ModelInput], timings: Sequence[Mapping[str, float]] | None = None
     ) -> tuple[Prediction, ...]:
-        """Judge what is waiting in batches; each image gets the answer that it would get alone.
+        """Predict what is waiting in batches; each image gets the prediction that it would get alone.
 
         Raises:
             ModelOutputError: A network's answer cannot be believed.
@@ -177,7 +177,7 @@ class Predictor:
         spec, minimum = self.pipeline.lungs, self.pipeline.processing.minimum_fraction
         if spec is None or not fit:
             for number in fit:
-                findings[number] = self._told_apart(findings[number])
+                findings[number] = self._separated(findings[number])
             return set()
         cut: set[int] = set()
         chosen = [images[number] for number in fit], [stages[number] for number in fit]
@@ -188,10 +188,10 @@ class Predictor:
                 if fields is not None:
                     findings[number] = [in_lungs(finding, fields, minimum) for finding in findings[number]]
                     cut |= {number} if fields.cut else set()
-                findings[number] = self._told_apart(findings[number], fields)
+                findings[number] = self._separated(findings[number], fields)
         return cut
 
-    def _told_apart(self, findings: Sequence[Finding], fields: LungFields | None = None) -> list[Finding]:
+    def _separated(self, findings: Sequence[Finding], fields: LungFields | None = None) -> list[Finding]:
         """The findings, those whose manifest says so with their lesions."""
         asked = {
             (spec.name, label.name): (spec.pooling, label.calibration)
@@ -217,10 +217,10 @@ class Predictor:
     def _findings(
         self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages]
     ) -> list[tuple[Finding, ...]]:
-        """What one model says about each image; one in shadow that fails must not cost the others their findings."""
+        """Findings of one model for each image; one in shadow that fails does not cost the others their findings."""
         try:
             if spec.kind is ModelKind.FINDINGS:
-                return [self._told(spec, image, stage) for image, stage in zip(images, stages, strict=True)]
+                return [self._answered(spec, image, stage) for image, stage in zip(images, stages, strict=True)]
             letterboxes, answers = self._ask(spec, images, stages, "infer")
         except (ModelOutputError, ModelUnavailableError) as error:
             if spec.mode is not Mode.SHADOW:
@@ -233,9 +233,9 @@ class Predictor:
                 findings.append(with_similar(own, spec, answer, self._indices.get(spec.name, ())))
         return findings
 
-    def _told(self, spec: ModelSpec, image: ModelInput, stage: Stages) -> tuple[Finding, ...]:
+    def _answered(self, spec: ModelSpec, image: ModelInput, stage: Stages) -> tuple[Finding, ...]:
         with stage.timed("infer"):
-            return findings_told(spec, self._servers[spec.name].ask(image))
+            return findings_answered(spec, self._servers[spec.name].ask(image))
 
     def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[NotAnalysed | None]:
         """The reason not to analyse each image, or None."""
@@ -292,12 +292,12 @@ def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_
     )
 
 
-def findings_told(spec: ModelSpec, replies: Sequence[Reply]) -> tuple[Finding, ...]:
-    """One finding for each label of a vendor's program, from what it says of one image."""
-    # What it could not tell raises no parent.
-    judged = consistent(spec.labels, [reply.probability or 0.0 for reply in replies])
+def findings_answered(spec: ModelSpec, replies: Sequence[Reply]) -> tuple[Finding, ...]:
+    """One finding for each label of a vendor's program, from its answer for one image."""
+    # A label without an answer raises no parent.
+    made = consistent(spec.labels, [reply.probability or 0.0 for reply in replies])
     findings = []
-    for label, reply, each in zip(spec.labels, replies, judged, strict=True):
+    for label, reply, each in zip(spec.labels, replies, made, strict=True):
         finding = _finding(spec, label, each, reply.probability)
         if reply.probability is None and not finding.present:
             finding = replace(finding, probability=None, reason=reply.reason)

@@ -1,6 +1,6 @@
-"""Two networks that know the same finding must not send two answers that may contradict each other: one goes out.
+"""Of two networks with the same finding one delivers it, since two answers may contradict each other.
 
-Which of them a manifest says. ``place_of``: the other network says *whether* (probability, threshold, answer), this one
+The manifest decides which. ``place_of``: the other network says *whether* (probability, threshold, answer), this one
 *where*. ``replaces``: this one says both, because it does so better. The finding that does not go out is stored in
 shadow, so that the two can be compared (``pleura drift``).
 """
@@ -74,27 +74,27 @@ def _replace(found: _Findings, spec: ModelSpec, by: Mapping[str, Finding]) -> No
         replace(label, threshold=by[label.name].threshold, mode=Mode.ACTIVE) if label.name in by else label
         for label in spec.labels
     ]
-    said = {name: by[name].probability if name in by else finding.own_probability for name, finding in own.items()}
-    # What could not be told raises nothing that it is part of (models.predictor.findings_told).
-    judged = consistent(labels, [said[label.name] or 0.0 for label in labels])
-    for label, after in zip(labels, judged, strict=True):
+    scores = {name: by[name].probability if name in by else finding.own_probability for name, finding in own.items()}
+    # A label without an answer raises no parent (models.predictor.findings_answered).
+    made = consistent(labels, [scores[label.name] or 0.0 for label in labels])
+    for label, after in zip(labels, made, strict=True):
         finding = own[label.name]
         if label.name in by:
             reason = f"{by[label.name].model} says it in the place of {spec.name}"
             found[spec.name, label.name] = _only_stored(finding, reason)
-        elif said[label.name] is not None:
-            found[spec.name, label.name] = _rejudged(finding, after)
+        elif scores[label.name] is not None:
+            found[spec.name, label.name] = _made_consistent(finding, after)
 
 
-def _rejudged(finding: Finding, after: Consistent) -> Finding:
+def _made_consistent(finding: Finding, after: Consistent) -> Finding:
     """A finding of which something else is part now."""
     if (finding.probability, finding.implied_by) == (after.probability, after.implied_by):
         return finding
     reason = "" if finding.implied_by else finding.reason
     if after.implied_by:
         reason = f"follows from {after.implied_by.replace('_', ' ')}"
-    judged = replace(finding, probability=after.probability, implied_by=after.implied_by, reason=reason)
-    if judged.present == finding.present:
-        return judged
+    made = replace(finding, probability=after.probability, implied_by=after.implied_by, reason=reason)
+    if made.present == finding.present:
+        return made
     # No place was cut for this answer.
-    return replace(judged, mask=None, boxes=(), lesions=(), lungs=None)
+    return replace(made, mask=None, boxes=(), lesions=(), lungs=None)

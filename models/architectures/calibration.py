@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean something: Platt scaling, one slope and one offset a label."""
+"""From logits to calibrated probabilities: Platt scaling, one slope and one offset a label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses that know how far each target can be trusted. Backend-agnostic: only ``keras.ops``.
+"""Losses with a weight for each target. Backend-agnostic: only ``keras.ops``.
 
 Keras gives a loss one tensor of truths; ours carry values and weights side by side in the last axis (first half values,
 second half weights), because a weight of zero, "not known", differs from label to label.

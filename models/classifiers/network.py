@@ -1,4 +1,4 @@
-"""The end that all classifiers share: independent findings (sigmoid) or classes that exclude each other (softmax)."""
+"""The head that all classifiers share: independent findings (sigmoid) or classes that exclude each other (softmax)."""
 
 from __future__ import annotations
 

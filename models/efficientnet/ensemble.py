@@ -1,4 +1,4 @@
-"""What is asked beside the trained network: the mirror image (test-time augmentation), and a linear probe.
+"""Ensemble of the trained network: the mirror image (test-time augmentation), and a linear probe.
 
 The probe is a logistic regression on features that no radiograph has changed. A small data set teaches the two
 different things, and their mean is better than either. All of it is made of layers that travel in an exported graph.

@@ -1,4 +1,4 @@
-"""What an encoder knows before it is trained: nothing, ImageNet by an installed package, or a file of the user."""
+"""Initial weights of an encoder: none, ImageNet by an installed package, or a file of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a compressed frame says about itself, read from its first bytes before any decoder allocates memory for it."""
+"""Header of a compressed frame, read from its first bytes before any decoder allocates memory for it."""
 
 from __future__ import annotations
 

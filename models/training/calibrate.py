@@ -1,4 +1,4 @@
-"""Several judgements made one, and logits made probabilities: measured only on patients that neither was fitted on.
+"""Combines several outputs, and calibrates logits to probabilities; both are fitted on patients of other folds alone.
 
 A network may answer ``members [n, members, labels]``. Their mean, and Platt scaling behind it, are fitted on what was
 predicted for unseen images. For the figures each group (a fold) is treated with what the other groups say; for the

@@ -1,4 +1,4 @@
-"""What the gate learns from: real chests as they are, the same chests spoilt, and images of anything else.
+"""Training data of the gate: chest radiographs, the same ones degraded, and images of anything else.
 
 Left out on purpose: mirror images (a heart on the right may be the truth) and rotations between a tilt and a quarter
 turn (no reader would agree where one ends). Never used: the three WG04 radiographs RG1, RG2 and RG3, which test it.

@@ -1,4 +1,4 @@
-"""What a served network answers for images that it has not seen, kept small: no map outlives its image."""
+"""Predictions of a served network for images that it was not trained on, kept small: maps are not kept."""
 
 from __future__ import annotations
 

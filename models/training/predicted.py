@@ -1,4 +1,4 @@
-"""What networks answered for images that they had not seen, beside the truth; needs no Keras."""
+"""Predictions of networks for images that they were not trained on, with the reference; needs no Keras."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class ImageReader:
         process.wait()
         for stream in (process.stdin, process.stdout):
             assert stream is not None
-            with suppress(OSError):  # unread data is lost with the process
+            with suppress(OSError):  # data that was not read is lost with the process
                 stream.close()
 
 

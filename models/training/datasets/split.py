@@ -1,4 +1,4 @@
-"""Who learns and who analyses: splits by patient, since two images of one patient are not independent."""
+"""Splits into training, validation and test, by patient: two images of one patient are not independent."""
 
 from __future__ import annotations
 

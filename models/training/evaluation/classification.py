@@ -1,4 +1,4 @@
-"""How well scores tell who has a finding: pure functions of arrays.
+"""Figures of classification: pure functions of arrays of scores.
 
 *Accuracy* has two meanings here, each named: the share of images that were called rightly, and, as in the first work of
 the literature, the mean of sensitivity and specificity, which does not reward calling everything by the larger class.

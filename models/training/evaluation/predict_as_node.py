@@ -11,7 +11,7 @@ import numpy as np
 from models.contract import Finding, ModelInput, ModelSpec, Pixels
 from models.lung_fields import LungFields, lung_fields
 from models.pipeline import Processing
-from models.predictor import Answers, findings_of, findings_told, in_lungs, lies_in_lungs
+from models.predictor import Answers, findings_answered, findings_of, in_lungs, lies_in_lungs
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
 from models.remote.findings_server import FindingsServer
@@ -94,7 +94,7 @@ def _answered(program: FindingsServer, sample: Sample) -> Shown | Unreadable:
     image = _read(sample)
     if isinstance(image, Unreadable):
         return image
-    findings = findings_told(program.spec, program.ask(image))
+    findings = findings_answered(program.spec, program.ask(image))
     for finding in findings:
         if finding.probability is None:
             return Unreadable(sample, f"the program cannot tell of {finding.label}: {finding.reason}")

@@ -25,7 +25,7 @@ from models.contract import Code, Finding, LabelSpec, Mode, ModelInput, ModelKin
 from models.endpoint import EndpointProtocol, EndpointSpec, ImageFormat
 from models.manifest import ManifestError, manifest_text, parse_manifest, read_manifest
 from models.pipeline import Pipeline
-from models.predictor import findings_told, load_predictor
+from models.predictor import findings_answered, load_predictor
 from models.radiograph.reading import read_model_input
 from models.reference import findings_tables
 from models.remote.describing import check_server
@@ -265,7 +265,7 @@ def test_what_it_could_not_tell_is_no_negative(two: ModelSpec) -> None:
     unsure = FindingsAnswer.model_validate_json(
         spoken(one_finding(probability=None, reason="too dark"), one_finding(AIR, 0.8))
     )
-    first, second = findings_told(two, replies_of(two, unsure, SHAPE))
+    first, second = findings_answered(two, replies_of(two, unsure, SHAPE))
     assert (first.probability, first.reason, first.present) == (None, "too dark", False)
     assert (second.present, second.reason) == (True, "present, and the program shows no place")
 
