@@ -26,7 +26,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from models.contract import Code, Finding, Mask, ModelInput, ModelUse, Prediction, Spacing
+from models.contract import Finding, Mask, ModelInput, ModelUse, Prediction, Spacing
+from models.model_spec import Code
 from workers.results.encoder import Analysis, Equipment
 from workers.results.identity import Identity
 

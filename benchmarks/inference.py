@@ -18,7 +18,7 @@ import onnxruntime
 
 from benchmarks.figures import Figure, Measurement, spread
 from config.settings import load as load_settings
-from models.contract import ModelSpec
+from models.model_spec import ModelSpec
 from models.runtime.executor import blank
 from models.runtime.onnx_executor import OnnxExecutor
 from workers.pipeline_digest import active_pipeline

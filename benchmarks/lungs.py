@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from models.contract import ModelInput, ModelSpec
+from models.contract import ModelInput
 from models.gate import assess
 from models.lung_fields import LungFields, lung_fields
 from models.manifest import read_manifest
 from models.model_registry import read_registry
+from models.model_spec import ModelSpec
 from models.radiograph.contrast import letterbox_for, prepare
 from models.runtime.executor import Executor
 from models.runtime.loading import load

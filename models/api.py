@@ -15,9 +15,10 @@ from typing import Literal
 
 from pydicom import Dataset
 
-from models.contract import Box, Code, Finding, ModelInput, ModelSpec, NotAnalysed, Prediction
+from models.contract import Box, Finding, ModelInput, NotAnalysed, Prediction
 from models.manifest import ManifestError, read_manifest, verify_digest
 from models.model_registry import BUNDLED
+from models.model_spec import Code, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import Predictor
 from models.predictor import load_predictor as _load_predictor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import CalibrationSpec
+from models.model_spec import CalibrationSpec
 
 Array = NDArray[np.floating]
 EDGE = 1e-4

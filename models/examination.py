@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.agreement import difference
-from models.contract import Activation, ModelInput, ModelKind, ModelSpec, Pixels
+from models.contract import ModelInput, Pixels
 from models.manifest import verify_digest
+from models.model_spec import Activation, ModelKind, ModelSpec
 from models.radiograph.contrast import letterbox_for, prepare
 from models.remote.findings_server import FindingsServer
 from models.runtime.executor import Device, Executor, ModelOutputError, Outputs

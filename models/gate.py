@@ -11,7 +11,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import ModelInput, ModelSpec, NotAnalysed
+from models.contract import ModelInput, NotAnalysed
+from models.model_spec import ModelSpec
 from models.radiograph.orientation import stands_upright
 
 LEAST_SIDE = 128

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from models.contract import LabelSpec, Mode
+from models.model_spec import LabelSpec, Mode
 
 
 class HierarchyError(ValueError):

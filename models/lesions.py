@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from models.calibration import calibrated
-from models.contract import CalibrationSpec, Finding, Lesion, Mask, PoolingSpec
+from models.contract import Finding, Lesion, Mask
 from models.localise import region_masks
 from models.lung_fields import LungFields
+from models.model_spec import CalibrationSpec, PoolingSpec
 from models.pooling import pooled_values
 
 MOST = 10

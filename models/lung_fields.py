@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from models.contract import Code, Hanging, LungInvolvement, LungShare, Mask, Pixels, Zone
+from models.contract import Hanging, LungInvolvement, LungShare, Mask, Pixels, Zone
 from models.localise import region_masks
+from models.model_spec import Code
 from models.radiograph.geometry import Letterbox
 
 LUNG = Code("39607008", "SCT", "Lung")

@@ -1,7 +1,7 @@
 """A model's manifest: one TOML file that tells everything a node must know about a network, read without loading it.
 
 A manifest lies beside its weights. Every key is checked; an unknown one is an error, so that a misspelt threshold
-cannot be overlooked. The tables are the models here and in :mod:`models.contract`; ``docs/manifests.md`` is made from
+cannot be overlooked. The tables are the models here and in :mod:`models.model_spec`; ``docs/manifests.md`` is made from
 their JSON schema (:mod:`models.reference`).
 """
 
@@ -21,7 +21,9 @@ from pydantic.dataclasses import dataclass
 
 from config.file import from_toml, read_toml
 from config.section import TABLE
-from models.contract import (
+from models.endpoint import EndpointProtocol, EndpointSpec
+from models.hierarchy import HierarchyError, check_parents
+from models.model_spec import (
     Activation,
     GateSpec,
     InputSpec,
@@ -34,8 +36,6 @@ from models.contract import (
     PoolingSpec,
     Text,
 )
-from models.endpoint import EndpointProtocol, EndpointSpec
-from models.hierarchy import HierarchyError, check_parents
 
 FILL_IN = "FILL IN"
 """What begins a text that a manifest made by ``pleura models new`` leaves to a person."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from models.contract import ModelSpec
 from models.manifest import ManifestError, read_manifest, verify_digest
+from models.model_spec import ModelSpec
 
 BUNDLED = Path(__file__).parent / "bundled"
 """Folder of the networks that come with Pleura, each with its manifest."""

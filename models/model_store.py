@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.file import read_toml
-from models.contract import ModelSpec
 from models.manifest import ManifestError, file_digest, files_of, parse_manifest, read_manifest
 from models.model_registry import BUNDLED, read_registry
+from models.model_spec import ModelSpec
 
 Check = Callable[[ModelSpec], ModelSpec]
 """Looks a model over while it lies in a folder of its own; may put further files there, and raises what is wrong."""

@@ -17,9 +17,9 @@ import tomli_w
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from models.contract import Activation, ModelKind
 from models.endpoint import EndpointSpec
 from models.manifest import FILL_IN, SAVED_MODEL, file_digest, training_uid
+from models.model_spec import Activation, ModelKind
 from models.remote.calling import Caller
 from models.remote.findings_protocol import ModelDescription
 from models.remote.open_inference import input_tensor, transport_of

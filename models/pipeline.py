@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.contract import Mode, ModelKind, ModelSpec, ModelUse
+from models.contract import ModelUse
 from models.manifest import ManifestError
 from models.model_registry import read_registry
+from models.model_spec import Mode, ModelKind, ModelSpec
 
 PROCESSING_VERSION = 3
 """Raised with every change of the code between stored pixels and findings that may change a result."""

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import Pixels, Pooling, PoolingSpec
+from models.contract import Pixels
+from models.model_spec import Pooling, PoolingSpec
 from models.radiograph.geometry import Letterbox
 
 

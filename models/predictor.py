@@ -11,22 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import calibrated
-from models.contract import (
-    Finding,
-    LabelSpec,
-    Mode,
-    ModelInput,
-    ModelKind,
-    ModelSpec,
-    NotAnalysed,
-    Pixels,
-    Prediction,
-)
+from models.contract import Finding, ModelInput, NotAnalysed, Pixels, Prediction
 from models.gate import assess, inspect
 from models.hierarchy import Consistent, consistent
 from models.lesions import with_lesions
 from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
 from models.lung_fields import LUNG, LungFields, lung_fields
+from models.model_spec import LabelSpec, Mode, ModelKind, ModelSpec
 from models.pipeline import Pipeline
 from models.pooling import pooled
 from models.radiograph.contrast import letterbox_for, prepare

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeGuard
 
-from models.contract import Finding, Mode, ModelSpec
+from models.contract import Finding
 from models.hierarchy import Consistent, consistent
+from models.model_spec import Mode, ModelSpec
 
 _Findings = dict[tuple[str, str], Finding]
 

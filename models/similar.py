@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.contract import LabelSpec, Pixels, SimilarCase
+from models.contract import Pixels, SimilarCase
 from models.manifest import ManifestError
+from models.model_spec import LabelSpec
 
 SHOWN = 5
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from db.records import ComparableFinding, FindingRecord, PriorStudy
-from models.contract import Code
+from models.model_spec import Code
 from models.radiograph.views import View, frontal_view
 from workers.laterality import NO_PLACE, UNKNOWN, place_text
 from workers.results.study_account import Change, ChangeKind, Comparison, Extent, Reference

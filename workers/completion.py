@@ -14,8 +14,8 @@ from db.patients import CORRECTION
 from db.records import IS_PRIOR, IS_REPORTED, NotEligible, PatientIdentity, StudyFacts, TriageDecision
 from db.shown_records import InstanceDetail, JobDetail, ResultDetail, StudyDetail
 from db.states import JobState
-from models.contract import Code
 from models.gate import NotAnalysedCode
+from models.model_spec import Code
 from workers.laterality import place_text
 from workers.results.study_account import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 

@@ -17,7 +17,8 @@ from pydicom.dataset import Dataset
 
 from config.destinations import Destination
 from db.records import FindingRecord, LesionRecord, NotEligible, ResultRecord, SimilarRecord
-from models.contract import Finding, Mode, Prediction, Spacing
+from models.contract import Finding, Prediction, Spacing
+from models.model_spec import Mode
 from workers.laterality import NO_PLACE, side_of, zones_of
 from workers.results.encoder import Analysis
 from workers.results.header import items_of

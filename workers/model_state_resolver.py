@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from db.model_states import ModelState
-from models.contract import Mode, ModelSpec
+from models.model_spec import Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import Predictor as LoadedPredictor
 from models.runtime.executor import RunsOn

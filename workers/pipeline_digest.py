@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from config.settings import Settings
-from models.contract import Mode
+from models.model_spec import Mode
 from models.pipeline import Condition, Pipeline, load_pipeline
 from workers.results.encoders import ENCODERS
 

@@ -15,7 +15,8 @@ from db.queries import study_details
 from db.queries.priors import comparable_findings, last_prior
 from db.records import StudyFacts, TriageDecision
 from db.shown_records import InstanceDetail, StudyDetail
-from models.contract import Code, NotAnalysed
+from models.contract import NotAnalysed
+from models.model_spec import Code
 from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels
 from workers.comparison import compare

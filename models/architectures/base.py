@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import ModelKind
+from models.model_spec import ModelKind
 
 if TYPE_CHECKING:
     import keras
@@ -117,7 +117,7 @@ class Architecture(ABC):
 
     @abstractmethod
     def serve(self, network: keras.Model, plan: Plan) -> keras.Model:
-        """The network that the node runs, with the outputs of :class:`models.contract.OutputNames`, probabilities.
+        """The network that the node runs, with the outputs of :class:`models.model_spec.OutputNames`, probabilities.
 
         A classifier's are those of :attr:`served`; nothing here depends on the batch size. A classifier may answer
         ``members [n, members, labels]``, logits of several judgements of one image, in the place of ``probabilities``:

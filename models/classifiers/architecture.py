@@ -12,9 +12,9 @@ from keras import layers
 
 from models.architectures.base import Architecture, Batch, Loss, Option, Plan, Truths
 from models.classifiers.network import OPTIONS, Head, head_losses, head_truths, read_head, serve_head, teach
-from models.contract import ModelKind
 from models.encoders.parts import centred, convolve, normalise, relu, scaled
 from models.encoders.table import encode
+from models.model_spec import ModelKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import keras
 from keras import layers, ops
 
 from models.architectures.base import Architecture, Batch, Loss, Plan, Truths
-from models.contract import ModelKind
 from models.detectors.boxes import OCTAVE, AnchorPlan, default_scale
 from models.detectors.layers import AnchorBoxes, Detections, PastedMasks, Refined, RoiAlign
 from models.detectors.losses import (
@@ -30,6 +29,7 @@ from models.detectors.targets import boxes_of, one_stage, region_proposals, seco
 from models.encoders.parts import repeated, scaled
 from models.encoders.pyramid import pyramid
 from models.encoders.table import encode
+from models.model_spec import ModelKind
 
 STRIDE = 16
 """Of the features of a detector without a pyramid."""

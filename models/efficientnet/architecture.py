@@ -13,7 +13,6 @@ from keras import layers, ops
 from models.architectures.base import Architecture, Array, Batch, Batches, Loss, Plan, Truths
 from models.architectures.losses import map_loss, weighted_bce, weighted_softmax
 from models.architectures.truths import coarse_masks, label_weights
-from models.contract import ModelKind
 from models.efficientnet.ensemble import ensemble, fit_probe
 from models.efficientnet.network import (
     FEATURES,
@@ -25,6 +24,7 @@ from models.efficientnet.network import (
     gate,
     mahalanobis_distance,
 )
+from models.model_spec import ModelKind
 
 SOURCE = "Pleura; EfficientNet-Lite0 (Google, 2020)"
 

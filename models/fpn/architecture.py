@@ -11,9 +11,9 @@ from keras import layers
 from models.architectures.base import Architecture, Batch, Loss, Option, Plan, Truths
 from models.architectures.losses import added, map_dice, map_positive_bce
 from models.architectures.truths import coarse_masks
-from models.contract import ModelKind
 from models.encoders.table import NAMES
 from models.fpn.network import STRIDE, map_logits, with_mirror_image
+from models.model_spec import ModelKind
 
 OPTIONS: Mapping[str, Option] = {"filters": 64, "positive": 2.0, "dice": 1.0, "mirrored": False}
 """``filters``: of the pyramid. ``positive``: how often a place with the finding counts in the cross-entropy. ``dice``:

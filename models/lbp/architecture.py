@@ -9,8 +9,8 @@ import keras
 from keras import layers, ops
 
 from models.architectures.base import Batch, Loss, Plan, Truths
-from models.contract import ModelKind
 from models.lbp.network import histograms
+from models.model_spec import ModelKind
 from models.svm.architecture import MARGINS, MachineArchitecture, calibration, head
 
 

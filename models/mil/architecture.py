@@ -17,9 +17,9 @@ from keras import initializers, layers, ops
 from models.architectures.base import Architecture, Array, Batch, Loss, Option, Plan, Truths
 from models.architectures.losses import MapLoss, map_bce, weighted_bce
 from models.architectures.truths import coarse_masks, label_weights
-from models.contract import ModelKind
 from models.encoders.table import NAMES, encode
 from models.mil.network import cut, lay, pool, prior
+from models.model_spec import ModelKind
 
 CELL = 16
 """Stride of the cells that are instances where the image is not cut into patches."""

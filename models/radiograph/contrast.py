@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import InputSpec, ModelInput, Pixels
+from models.contract import ModelInput, Pixels
+from models.model_spec import InputSpec
 from models.radiograph.geometry import Letterbox
 
 _BINS = 256

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.contract import Fit, Mask, Pixels
+from models.contract import Mask, Pixels
+from models.model_spec import Fit
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.contract import ModelKind, ModelSpec
+from models.model_spec import ModelKind, ModelSpec
 from models.remote import findings_server, open_inference
 
 

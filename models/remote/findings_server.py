@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ValidationError
 
-from models.contract import Box, Code, LabelSpec, Mask, ModelInput, ModelSpec
+from models.contract import Box, Mask, ModelInput
 from models.endpoint import EndpointSpec, ImageFormat
+from models.model_spec import Code, LabelSpec, ModelSpec
 from models.remote.calling import Caller, OtherModelError, Pin
 from models.remote.findings_protocol import (
     AnsweredFinding,

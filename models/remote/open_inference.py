@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import ModelSpec, Pixels
+from models.contract import Pixels
 from models.endpoint import EndpointProtocol, EndpointSpec
+from models.model_spec import ModelSpec
 from models.remote.calling import Caller, OtherModelError, Pin
 from models.remote.probe import TOLERANCE, difference, probe_input
 from models.runtime.executor import (

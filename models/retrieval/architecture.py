@@ -16,8 +16,8 @@ from keras import layers, ops
 
 from models.architectures.base import Architecture, Batch, Batches, Loss, Plan, Truths
 from models.architectures.losses import weighted_bce
-from models.contract import ModelKind
 from models.encoders.table import encode
+from models.model_spec import ModelKind
 
 FEATURES = "features"
 LEAST_LENGTH = 1e-6

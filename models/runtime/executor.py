@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import Activation, ModelKind, ModelSpec, Pixels
+from models.contract import Pixels
+from models.model_spec import Activation, ModelKind, ModelSpec
 
 Outputs = Mapping[str, Pixels]
 

@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from models.contract import ModelSpec, Pixels
+from models.contract import Pixels
+from models.model_spec import ModelSpec
 from models.runtime.batches import Batches, OutOfMemoryError
 from models.runtime.executor import ModelLoadError, Outputs, RunsOn, blank, check_batch, check_outputs, input_shape
 

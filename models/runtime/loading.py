@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.util import find_spec
 
-from models.contract import ModelKind, ModelSpec
+from models.model_spec import ModelKind, ModelSpec
 from models.runtime.executor import Device, Executor, ModelLoadError, has_gpu
 
 

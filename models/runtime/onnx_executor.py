@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from models.contract import ModelSpec, Pixels
+from models.contract import Pixels
+from models.model_spec import ModelSpec
 from models.runtime.batches import Batches, OutOfMemoryError
 from models.runtime.executor import (
     Device,

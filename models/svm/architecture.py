@@ -11,8 +11,8 @@ from keras import layers
 from numpy.typing import NDArray
 
 from models.architectures.base import Architecture, Batch, Batches, Loss, Plan, Truths
-from models.contract import ModelKind
 from models.encoders.table import encode
+from models.model_spec import ModelKind
 from models.svm.losses import DegenerateData, crossed_platt, solve, squared_hinge
 
 FEATURES, NORM, MARGINS, CALIBRATED = "features", "features_norm", "margins", "calibrated"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models.architectures.calibration import Platt, fit_platt
 from models.architectures.linear import Linear
 from models.calibration import logit
-from models.contract import CalibrationSpec
+from models.model_spec import CalibrationSpec
 from models.training.metrics import auc
 from models.training.predicted import Predicted
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.contract import Code, LabelSpec
 from models.lung_fields import LUNG
+from models.model_spec import Code, LabelSpec
 
 PRIVATE_SCHEME = "99PLEURA"
 DELIVERABLE = ("lung_opacity", "pneumothorax", "abnormal")

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
-from models.contract import Activation, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, manifest_text, read_manifest, training_uid
+from models.model_spec import Activation, LabelSpec, Mode, ModelKind, ModelSpec
 
 _FUNCTIONS = {Activation.LOGIT: "Sigmoid", Activation.SOFTMAX: "Softmax"}
 

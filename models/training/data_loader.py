@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.base import Architecture, Array, Batch, Batches, Plan
-from models.contract import ModelKind
+from models.model_spec import ModelKind
 from models.training.augment import Affine, random_affine, random_greys, warp
 from models.training.cached_dataset import CachedDataset
 from models.training.datasets.pixels import BoxShape

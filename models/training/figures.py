@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import Evidence, LabelSpec, Mode
+from models.model_spec import Evidence, LabelSpec, Mode
 from models.training.codes import DELIVERABLE, SITES, code_of
 from models.training.evaluation.detection import Detected, detect, marks_of
 from models.training.evaluation.lesions import COLUMN_NAMES, LesionFigures, lesion_figures, silenced

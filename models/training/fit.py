@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from models.architectures.base import Architecture, Batches
-from models.contract import ModelKind
+from models.model_spec import ModelKind
 from models.training.cached_dataset import CachedDataset
 from models.training.data_loader import DataLoader, KerasLoader, wanted
 from models.training.datasets.layout import Progress

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.contract import GateSpec
+from models.model_spec import GateSpec
 from models.training.cached_dataset import CachedDataset
 from models.training.gate_data import (
     FRONTAL,

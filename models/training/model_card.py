@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.architectures.base import Architecture
-from models.contract import GateSpec, LabelSpec
+from models.model_spec import GateSpec, LabelSpec
 from models.training.evaluation.lesions import LESION_WORDS, lesion_rows
 from models.training.figures import LEAST_AUC, LEAST_DICE, LEAST_POINTING, LEAST_POSITIVES, Figures
 from models.training.metrics import Interval

@@ -14,9 +14,9 @@ import tf2onnx
 from numpy.typing import NDArray
 
 from models.agreement import difference
-from models.contract import ModelSpec
 from models.examination import compare
 from models.manifest import file_digest
+from models.model_spec import ModelSpec
 from models.runtime.executor import ModelLoadError, ModelOutputError, blank
 from models.runtime.keras_executor import KerasExecutor
 from models.runtime.onnx_executor import OnnxExecutor

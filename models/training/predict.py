@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.architectures.base import Architecture, Batch
 from models.architectures.calibration import sigmoid
-from models.contract import Mask, ModelKind, PoolingSpec
+from models.contract import Mask
 from models.localise import MapCut
+from models.model_spec import ModelKind, PoolingSpec
 from models.pipeline import Processing
 from models.pooling import pooled
 from models.training.cached_dataset import CachedDataset

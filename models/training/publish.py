@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from models.architectures.base import Architecture, Array
-from models.contract import (
+from models.manifest import file_digest, manifest_text, read_manifest, training_uid
+from models.model_spec import (
     Activation,
     CalibrationSpec,
     Code,
@@ -22,7 +23,6 @@ from models.contract import (
     ModelKind,
     ModelSpec,
 )
-from models.manifest import file_digest, manifest_text, read_manifest, training_uid
 from models.similar import StoredCase, write_index
 from models.training.codes import LUNG_CODES, PRIVATE_SCHEME, code_of, in_hierarchy
 from models.training.evaluation.detection import Detected

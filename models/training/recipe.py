@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from config.file import from_toml, read_toml
 from config.section import TABLE
 from models.architectures.base import Option, Plan
-from models.contract import Fraction, Name, PoolingSpec, Share, Text
+from models.model_spec import Fraction, Name, PoolingSpec, Share, Text
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with Pleura."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.architectures import catalogue
 from models.architectures.base import Architecture, Array, check_plan
-from models.contract import ModelKind, ModelSpec
+from models.model_spec import ModelKind, ModelSpec
 from models.similar import StoredCase
 from models.training.cached_dataset import CachedDataset, Problems, cache
 from models.training.calibrate import calibrate, calibrate_behind

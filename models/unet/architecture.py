@@ -11,8 +11,8 @@ from keras import layers
 from models.architectures.base import Architecture, Batch, Loss, Option, Plan, Truths
 from models.architectures.losses import MapLoss, added, map_bce, map_dice, map_focal
 from models.architectures.truths import coarse_masks
-from models.contract import ModelKind
 from models.encoders.table import NAMES
+from models.model_spec import ModelKind
 from models.unet.network import Shape, border_pixels, map_logits
 
 LOSSES = ("bce", "dice", "focal", "dice+bce", "dice+focal")

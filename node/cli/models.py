@@ -19,11 +19,11 @@ from config.settings import Models, Settings
 from db.engine import connect, schema_problem
 from db.errors import DatabaseError
 from db.model_states import ModelState, Switch, latest_switches, set_model_state
-from models.contract import Mode, ModelKind, ModelSpec
 from models.endpoint import EndpointProtocol, EndpointSpec
 from models.examination import Examination, examine
 from models.manifest import ManifestError, left_open, manifest_text
 from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
+from models.model_spec import Mode, ModelKind, ModelSpec
 from models.model_store import ModelStoreError, add_model, remove_model
 from models.new_manifest import look_at, look_at_server, new_findings_manifest, new_manifest
 from models.reference import manifest_table, recipe_table

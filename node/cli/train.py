@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from models.contract import ModelSpec
+from models.model_spec import ModelSpec
 from node.cli.common import console, fail, import_keras
 from node.cli.progress import progress_bars
 

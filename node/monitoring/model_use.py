@@ -9,9 +9,9 @@ from sqlalchemy import Engine
 
 from config.settings import Models
 from db.model_states import ModelState, Switch, latest_switches
-from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
+from models.model_spec import Mode, ModelSpec
 
 GATE, LUNGS, NOT_CONFIGURED = "gate", "lungs", "not configured"
 

@@ -14,8 +14,9 @@ from pydicom import dcmread
 
 from db.records import FindingRecord
 from db.shown_records import InstanceDetail, JobDetail, StudyDetail
-from models.contract import Code, Finding, Mask, ModelSpec, NotAnalysed, Prediction
+from models.contract import Finding, Mask, NotAnalysed, Prediction
 from models.model_registry import Registry
+from models.model_spec import Code, ModelSpec
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
 from node.web.explanation_page import ExplainedImage, explain_html

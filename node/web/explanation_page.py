@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from models.contract import Evidence, Finding, Mode, ModelSpec, Prediction, Spacing
+from models.contract import Finding, Prediction, Spacing
+from models.model_spec import Evidence, Mode, ModelSpec
 from models.templates import environment
 from workers.results.finding_text import area_of, area_remark, area_text
 

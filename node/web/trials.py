@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from config.settings import Settings
-from models.contract import Finding, Mode, ModelInput, NotAnalysed, Prediction
+from models.contract import Finding, ModelInput, NotAnalysed, Prediction
+from models.model_spec import Mode
 from node.web.image_process import is_dicom
 from node.web.image_reader import ImageReader
 from node.web.rendering import LONGEST, colour_of, overlay_png, packed_png, shown_size

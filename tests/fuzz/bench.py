@@ -15,7 +15,8 @@ from pydicom import Dataset, dcmread
 from config.destinations import Destination
 from config.settings import Settings, Store, Workers
 from db.records import Outcome
-from models.contract import Finding, InputSpec, ModelInput, Prediction
+from models.contract import Finding, ModelInput, Prediction
+from models.model_spec import InputSpec
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.decode import UnreadablePixels
 from node.dicom.spool import StoreCommand, file_preface

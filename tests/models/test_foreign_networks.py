@@ -15,9 +15,10 @@ require_keras()
 import keras  # noqa: E402
 import tensorflow  # noqa: E402
 
-from models.contract import Activation, Fit, Prediction  # noqa: E402
+from models.contract import Prediction  # noqa: E402
 from models.examination import examine  # noqa: E402
 from models.manifest import ManifestError, file_digest, read_manifest, verify_digest  # noqa: E402
+from models.model_spec import Activation, Fit  # noqa: E402
 from models.model_store import add_model, remove_model  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import load_predictor  # noqa: E402
@@ -138,8 +139,8 @@ def test_a_saved_model_gets_its_onnx_export_and_goes_in_and_out_of_a_folder(tmp_
 
 
 def _text(spec: object) -> str:
-    from models.contract import ModelSpec
     from models.manifest import manifest_text
+    from models.model_spec import ModelSpec
 
     assert isinstance(spec, ModelSpec)
     return manifest_text(spec)

@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract import (
-    Activation,
-    Code,
-    GateSpec,
-    InputSpec,
-    LabelSpec,
-    ModelInput,
-    ModelKind,
-    ModelSpec,
-)
+from models.contract import ModelInput
 from models.gate import NotAnalysedCode, assess, inspect
+from models.model_spec import Activation, Code, GateSpec, InputSpec, LabelSpec, ModelKind, ModelSpec
 from tests.models.samples import chestlike, model_input
 
 CLASSES = ("frontal", "rotated", "inverted", "cropped", "other")

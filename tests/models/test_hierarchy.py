@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract import Code, LabelSpec, Mode
 from models.hierarchy import Consistent, HierarchyError, check_parents, consistent
 from models.manifest import read_manifest
 from models.model_registry import BUNDLED
+from models.model_spec import Code, LabelSpec, Mode
 
 CODE = Code("1", "99TEST", "a finding")
 

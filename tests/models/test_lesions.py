@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Code, Finding, Pooling, PoolingSpec, Zone
+from models.contract import Finding, Zone
 from models.lesions import MOST, with_lesions
+from models.model_spec import Code, Pooling, PoolingSpec
 from tests.models.test_same_finding import SIDE, of, predict, where, whether
 
 

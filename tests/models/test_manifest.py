@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models.contract import Mode, ModelKind
 from models.manifest import ManifestError, file_digest, parse_manifest, read_manifest, verify_digest
 from models.model_registry import BUNDLED, UnknownModel, read_registry
+from models.model_spec import Mode, ModelKind
 from tests.models.samples import CLASSES, classifier_graph, gate_graph, manifest
 
 

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract import (
+from models.endpoint import EndpointProtocol, EndpointSpec, ImageFormat
+from models.manifest import LUNGS, WHOLE_IMAGE, manifest_text, parse_manifest
+from models.model_spec import (
     Activation,
     Code,
     Evidence,
@@ -22,8 +24,6 @@ from models.contract import (
     Pooling,
     PoolingSpec,
 )
-from models.endpoint import EndpointProtocol, EndpointSpec, ImageFormat
-from models.manifest import LUNGS, WHOLE_IMAGE, manifest_text, parse_manifest
 
 FOLDER = Path("/models")
 fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Fit, Pooling, PoolingSpec
 from models.manifest import read_manifest
+from models.model_spec import Fit, Pooling, PoolingSpec
 from models.pooling import pooled
 from models.predictor import findings_of
 from models.radiograph.contrast import letterbox_for

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Evidence, Hanging, LungShare, Mode, ModelInput, ModelSpec, Prediction, Zone
+from models.contract import Hanging, LungShare, ModelInput, Prediction, Zone
 from models.lung_fields import LUNG
 from models.manifest import ManifestError, read_manifest
 from models.model_registry import read_registry
+from models.model_spec import Evidence, Mode, ModelSpec
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
 from models.predictor import Predictor, findings_of, load_predictor
 from models.radiograph.contrast import letterbox_for

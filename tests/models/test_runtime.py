@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from models.contract import Activation, LabelSpec, ModelKind, ModelSpec, OutputNames
 from models.manifest import read_manifest
+from models.model_spec import Activation, LabelSpec, ModelKind, ModelSpec, OutputNames
 from models.runtime import onnx_executor
 from models.runtime.batches import OutOfMemoryError
 from models.runtime.executor import ModelLoadError, ModelOutputError, check_outputs

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import CalibrationSpec, Finding, Mode, ModelInput, ModelSpec, Prediction
+from models.contract import Finding, ModelInput, Prediction
 from models.lung_fields import LUNG
 from models.manifest import ManifestError, read_manifest
+from models.model_spec import CalibrationSpec, Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from tests.models.samples import classifier_graph, manifest, model_input

@@ -13,7 +13,8 @@ from db import jobs
 from db.database import Database
 from db.engine import connect, migrate
 from db.records import SimilarRecord
-from models.contract import Code, Finding, ModelUse, Prediction, SimilarCase
+from models.contract import Finding, ModelUse, Prediction, SimilarCase
+from models.model_spec import Code
 from node.cli.main import cli
 from tests.db.examples import NOW, claim, finding, outcome, record
 from tests.rules import NO_RULES

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 from pydicom.dataset import Dataset, FileDataset
 
-from models.contract import Code, Finding, ModelInput, ModelUse, Prediction, Spacing
+from models.contract import Finding, ModelInput, ModelUse, Prediction, Spacing
+from models.model_spec import Code
 from tests.viewers.phantoms import Look, as_bytes, mark, picture
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS

@@ -23,7 +23,8 @@ from config.settings import Settings, load
 from db import deliveries, jobs
 from db.database import Database, Step
 from db.engine import connect
-from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
+from models.contract import Finding, ModelInput, ModelUse, Prediction
+from models.model_spec import Code
 from models.runtime.executor import RunsOn
 from tests.fakes import OneByOne
 from tests.rules import NO_RULES

@@ -29,7 +29,8 @@ from db.queries import study_details
 from db.records import Job, Outcome, PatientIdentity, ReceivedInstance, ResultRecord, Route, StudyFacts, TriageDecision
 from db.shown_records import StudyDetail
 from db.states import JobState
-from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.contract import Finding, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.model_spec import Code, Mode
 from models.runtime.executor import ModelUnavailableError
 from tests.commands import record_instance
 from tests.fakes import OneByOne, RecordingTaskQueue

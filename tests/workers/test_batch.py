@@ -19,8 +19,9 @@ from db.engine import connect, migrate
 from db.records import Route
 from db.states import JobState
 from db.tables import Event, Job
-from models.contract import ModelInput, ModelSpec, Prediction
+from models.contract import ModelInput, Prediction
 from models.manifest import read_manifest
+from models.model_spec import ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.runtime.executor import ModelUnavailableError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from db.records import ComparableFinding, PriorStudy
-from models.contract import Code
+from models.model_spec import Code
 from tests.workers.builders import finding
 from workers.comparison import LEAST_RATIO, compare
 from workers.results.study_account import Change, ChangeKind, Extent

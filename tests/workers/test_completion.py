@@ -23,7 +23,7 @@ from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
 from db.shown_records import StudyDetail
-from models.contract import Code
+from models.model_spec import Code
 from models.pipeline import Pipeline
 from tests.commands import receive_message, record_instance, study_facts
 from tests.rules import NO_RULES

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from db.records import FindingRecord
-from models.contract import Box, Code, Finding, Hanging, LungInvolvement, LungShare, Zone
+from models.contract import Box, Finding, Hanging, LungInvolvement, LungShare, Zone
+from models.model_spec import Code
 from models.radiograph.orientation import patient_orientation
 from node.cli.worklist import finding_text
 from node.web.formatting import Formatting

@@ -171,7 +171,7 @@ def test_measures_on_a_coarse_grid_are_those_of_the_image() -> None:
 
 
 def test_the_configuration_stays_the_frame(node: Node) -> None:
-    from models.contract import Mode
+    from models.model_spec import Mode
 
     modes = {spec.name: spec.mode for spec in active_pipeline(node.settings, switches={"site-a": Mode.SHADOW})}
     assert modes == {"site-a": Mode.SHADOW, "site-b": Mode.SHADOW, "chest-lungs": Mode.ACTIVE}

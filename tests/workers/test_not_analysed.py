@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 from config.destinations import Destination
 from db import studies
 from db.records import NotEligible, Outcome
-from models.contract import Code
+from models.model_spec import Code
 from tests.workers.builders import NOON
 from tests.workers.results.sources import measurement_report
 from tests.workers.results.test_objects import complaints

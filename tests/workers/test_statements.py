@@ -23,7 +23,8 @@ from db.prepared_statements import Prepared
 from db.records import StudyFacts, TriageDecision
 from db.states import StudyState
 from db.tables import Study
-from models.contract import Mode, ModelInput
+from models.contract import ModelInput
+from models.model_spec import Mode
 from tests.commands import record_instance
 from tests.db.examples import PIPELINE, received
 from tests.fakes import RecordingTaskQueue

@@ -28,7 +28,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from config.deidentification import Deidentification
-from models.contract import Code
+from models.model_spec import Code
 from workers.deidentification.pseudonyms import Pseudonyms, Subject
 from workers.deidentification.table import EDITION, Action, rule_of
 from workers.deidentification.vocabulary import cleaned, forbidden_words, is_free_of, masked

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from pydicom.dataset import Dataset
 
 from config.value_types import uri_of
-from models.contract import Code
+from models.model_spec import Code
 from workers.fhir.study_report import AnalysisStatus, FindingSite, Measured, ReportedFinding, StudyReport
 from workers.results import codes
 from workers.results.header import RESEARCH_USE, text_of

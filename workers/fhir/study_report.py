@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
-from models.contract import Code
+from models.model_spec import Code
 from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.readings import NotAResult

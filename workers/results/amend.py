@@ -51,7 +51,8 @@ from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEn
 
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from db.records import StaleObject
-from models.contract import Code, ModelUse
+from models.contract import ModelUse
+from models.model_spec import Code
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
     ACQUISITION,

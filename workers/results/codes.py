@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydicom.dataset import Dataset
 
-from models.contract import Code
+from models.model_spec import Code
 
 # Purpose of reference of equipment (PS3.16 CID 7005).
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import highdicom as hd
 from pydicom.sr.codedict import codes as standard
 
-from models.contract import Code
+from models.model_spec import Code
 from workers.results import codes
 from workers.results.amend import concept
 from workers.results.encoder import Equipment

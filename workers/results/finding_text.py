@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.contract import Code, Finding, Mask, ModelUse, Spacing, Zone
+from models.contract import Finding, Mask, ModelUse, Spacing, Zone
+from models.model_spec import Code
 from models.radiograph.orientation import patient_orientation
 from models.radiograph.views import View, frontal_view
 from models.radiograph.words import one_of, plain_words

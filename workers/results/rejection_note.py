@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as known
 
 from db.records import FOR_QUALITY, NOTE, StaleObject
-from models.contract import Code
+from models.model_spec import Code
 from workers.results import codes
 from workers.results.amend import Header, amend, concept, stand_in
 from workers.results.content_items import observer

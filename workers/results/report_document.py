@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import highdicom as hd
 from pydicom.dataset import Dataset
 
-from models.contract import Code
+from models.model_spec import Code
 from workers.results import codes
 from workers.results.amend import Header, amend, concept, stand_in
 from workers.results.codes import read_code

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import highdicom as hd
 from pydicom.dataset import Dataset
 
-from models.contract import Code
+from models.model_spec import Code
 from workers.results import codes
 from workers.results.amend import concept
 from workers.results.readings import NotAResult, ReadReference, ReadStatement

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from models.contract import Code
+from models.model_spec import Code
 from workers.results.identity import Identity
 
 KIND = "summary"

@@ -12,7 +12,8 @@ from datetime import datetime
 import highdicom as hd
 from pydicom.dataset import Dataset
 
-from models.contract import Code, ModelUse
+from models.contract import ModelUse
+from models.model_spec import Code
 from workers.results import codes
 from workers.results.amend import Header
 from workers.results.comparison_content import comparison_groups, comparison_sentence

@@ -18,8 +18,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from models.contract import InputSpec, Mask, ModelInput, Pixels
+from models.contract import Mask, ModelInput, Pixels
 from models.localise import region_masks
+from models.model_spec import InputSpec
 from models.radiograph.codestream import jpeg_header
 from models.radiograph.contrast import prepare
 from models.radiograph.decode import UnreadablePixels, read_file

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from models.contract import ModelKind, ModelSpec
 from models.lung_fields import LUNG, LUNG_FIELDS
 from models.manifest import ManifestError, read_manifest, verify_digest
 from models.model_registry import BUNDLED, read_registry
+from models.model_spec import ModelKind, ModelSpec
 from models.remote.findings_server import FindingsServer
 from models.runtime.executor import Device, ModelLoadError, ModelOutputError, ModelUnavailableError
 from models.runtime.loading import load

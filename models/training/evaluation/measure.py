@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import LabelSpec, Mask, ModelKind, ModelSpec, Pixels
+from models.contract import Mask, Pixels
+from models.model_spec import LabelSpec, ModelKind, ModelSpec
 from models.radiograph.geometry import Letterbox
 from models.training.datasets import pixels
 from models.training.datasets.rle import RleError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.contract import ModelSpec
+from models.model_spec import ModelSpec
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion
 from models.training.evaluation.detection import Detected

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from db.errors import RecordNotFoundError
 from db.model_states import ModelState, model_history
-from models.contract import Mode, ModelSpec
+from models.model_spec import Mode, ModelSpec
 from node.monitoring.drift import Comparison, DriftReport, ScoreWeek, drift_report
 from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_of_node

@@ -23,8 +23,9 @@ import keras  # noqa: E402
 from models.agreement import difference  # noqa: E402
 from models.architectures import catalogue  # noqa: E402
 from models.architectures.base import Architecture, Batch, Loss, Plan, Truths, check_plan  # noqa: E402
-from models.contract import Mode, ModelInput, ModelKind, ModelSpec, Prediction  # noqa: E402
+from models.contract import ModelInput, Prediction  # noqa: E402
 from models.manifest import read_manifest, verify_digest  # noqa: E402
+from models.model_spec import Mode, ModelKind, ModelSpec  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import load_predictor  # noqa: E402
 from models.runtime.keras_executor import OWN_LAYERS  # noqa: E402

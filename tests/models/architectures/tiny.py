@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from models.architectures.base import Architecture
-from models.contract import ModelKind
+from models.model_spec import ModelKind
 from models.training.cached_dataset import CachedDataset
 from models.training.datasets.sample import MarkedBox, Sample
 from models.training.gate_data import GATE_LABELS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from models.contract import Fit
+from models.model_spec import Fit
 from models.radiograph.geometry import Letterbox, Window
 
 sides = st.integers(16, 700)

@@ -10,7 +10,8 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from models.contract import InputSpec, Spacing
+from models.contract import Spacing
+from models.model_spec import InputSpec
 from models.radiograph.contrast import equalise, letterbox_for, prepare
 from models.radiograph.reading import read_model_input, spacing_of
 from tests.models.radiograph.test_grayscale import lut

@@ -21,9 +21,10 @@ from click.testing import CliRunner
 from PIL import Image
 from pydicom import dcmread
 
-from models.contract import Code, Finding, LabelSpec, Mode, ModelInput, ModelKind, ModelSpec, Spacing
+from models.contract import Finding, ModelInput, Spacing
 from models.endpoint import EndpointProtocol, EndpointSpec, ImageFormat
 from models.manifest import ManifestError, manifest_text, parse_manifest, read_manifest
+from models.model_spec import Code, LabelSpec, Mode, ModelKind, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import findings_answered, load_predictor
 from models.radiograph.reading import read_model_input

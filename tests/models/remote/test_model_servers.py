@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.contract import ModelInput, ModelSpec, Prediction
+from models.contract import ModelInput, Prediction
 from models.endpoint import EndpointProtocol, EndpointSpec
 from models.model_registry import read_registry
+from models.model_spec import ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.remote.calling import Caller

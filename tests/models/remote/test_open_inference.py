@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from config.settings import Models, Settings
-from models.contract import Mode, ModelSpec
 from models.endpoint import EndpointProtocol, EndpointSpec
 from models.manifest import ManifestError, manifest_text, read_manifest
+from models.model_spec import Mode, ModelSpec
 from models.new_manifest import look_at_server
 from models.pipeline import Pipeline
 from models.predictor import load_predictor

@@ -13,9 +13,9 @@ import grpc
 import numpy as np
 import pytest
 
-from models.contract import ModelSpec
 from models.endpoint import EndpointProtocol, EndpointSpec
 from models.manifest import read_manifest
+from models.model_spec import ModelSpec
 from models.remote.open_inference import transport_of
 from models.remote.open_inference_grpc import message_classes
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError

@@ -12,8 +12,8 @@ require_keras()
 import keras  # noqa: E402
 
 from models.architectures.base import Batch, Plan  # noqa: E402
-from models.contract import Activation, Code, InputSpec, LabelSpec, ModelKind, ModelSpec  # noqa: E402
 from models.manifest import ManifestError, file_digest  # noqa: E402
+from models.model_spec import Activation, Code, InputSpec, LabelSpec, ModelKind, ModelSpec  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import Predictor  # noqa: E402
 from models.retrieval.architecture import FEATURES, RETRIEVAL  # noqa: E402

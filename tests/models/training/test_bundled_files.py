@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import models
-from models.contract import Mode, ModelKind
 from models.manifest import read_manifest, verify_digest
+from models.model_spec import Mode, ModelKind
 from models.runtime.onnx_runtime import onnxruntime
 from models.training.calibrate import crossed_probabilities, platt_scalings
 from models.training.codes import DELIVERABLE

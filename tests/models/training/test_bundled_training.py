@@ -18,8 +18,8 @@ require_keras()
 
 import keras  # noqa: E402
 
-from models.contract import ModelKind, ModelSpec  # noqa: E402
 from models.manifest import read_manifest, verify_digest  # noqa: E402
+from models.model_spec import ModelKind, ModelSpec  # noqa: E402
 from models.training.datasets import pixels, read_dataset  # noqa: E402
 from models.training.evaluation.evaluate import EvaluationError, evaluate  # noqa: E402
 from models.training.evaluation.predictions import Predictions, read_predictions, write_predictions  # noqa: E402

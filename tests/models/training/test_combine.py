@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Activation, InputSpec, Mode, ModelSpec
 from models.manifest import read_manifest
+from models.model_spec import Activation, InputSpec, Mode, ModelSpec
 from models.runtime.loading import load
 from tests.models.samples import SIZE, classifier_graph, detector_graph, manifest
 from tests.models.training.keras_or_skip import require_keras

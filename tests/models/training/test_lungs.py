@@ -13,7 +13,8 @@ from tests.models.training.keras_or_skip import require_keras
 
 require_keras()
 
-from models.contract import Hanging, ModelKind  # noqa: E402
+from models.contract import Hanging  # noqa: E402
+from models.model_spec import ModelKind  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import load_predictor  # noqa: E402
 from models.training.cached_dataset import CachedDataset, cache  # noqa: E402

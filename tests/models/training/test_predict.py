@@ -15,7 +15,8 @@ from tests.models.training.keras_or_skip import require_keras
 require_keras()
 
 from models.architectures import catalogue  # noqa: E402
-from models.contract import Mask, Pooling, PoolingSpec  # noqa: E402
+from models.contract import Mask  # noqa: E402
+from models.model_spec import Pooling, PoolingSpec  # noqa: E402
 from models.training import inside_lungs  # noqa: E402
 from models.training.cached_dataset import CachedDataset  # noqa: E402
 from models.training.datasets.sample import Sample  # noqa: E402

@@ -18,8 +18,8 @@ require_keras()
 import keras  # noqa: E402
 
 from models.architectures import catalogue  # noqa: E402
-from models.contract import Mode, Pooling, PoolingSpec  # noqa: E402
 from models.manifest import read_manifest  # noqa: E402
+from models.model_spec import Mode, Pooling, PoolingSpec  # noqa: E402
 from models.training import fit  # noqa: E402
 from models.training import train as training  # noqa: E402
 from models.training.datasets import read_dataset as datasets  # noqa: E402

@@ -35,7 +35,8 @@ from db.feedback import FeedbackRecord
 from db.queries import study_details
 from db.records import FindingRecord, Outcome
 from db.user_tables import Verdict
-from models.contract import Code, Finding, Mode, ModelUse, Prediction
+from models.contract import Finding, ModelUse, Prediction
+from models.model_spec import Code, Mode
 from node.dicom.assessment_sr import VERDICT_CODES, VERDICT_MEANINGS, assessment_of
 from node.dicom.received_documents import read_document
 from tests.node.dicom.listening import PIPELINE, Listening, chest, dcmtk, listening

@@ -21,7 +21,8 @@ from starlette.testclient import TestClient
 from config.destinations import Destination
 from config.settings import Settings
 from db.users import Accounts
-from models.contract import Code, Finding, ModelInput, Prediction
+from models.contract import Finding, ModelInput, Prediction
+from models.model_spec import Code
 from node.openid import Provider
 from node.web.app import create_app, create_services
 from node.web.dependencies import Services

@@ -31,8 +31,9 @@ from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.user_tables import Role
 from db.users import Accounts
-from models.contract import Code, Finding, Mask, Pixels, Prediction
+from models.contract import Finding, Mask, Pixels, Prediction
 from models.gate import NotAnalysedCode
+from models.model_spec import Code
 from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import NO_RULES

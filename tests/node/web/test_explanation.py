@@ -11,20 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.contract import (
-    Activation,
-    Code,
-    Evidence,
-    Finding,
-    InputSpec,
-    LabelSpec,
-    Mode,
-    ModelKind,
-    ModelSpec,
-    NotAnalysed,
-    Prediction,
-    Spacing,
-)
+from models.contract import Finding, NotAnalysed, Prediction, Spacing
+from models.model_spec import Activation, Code, Evidence, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
 from node.web.explanation_page import ExplainedImage, explain_html
 
 CODE = Code("36118008", "SCT", "Pneumothorax")

@@ -23,8 +23,9 @@ from db.states import DeliveryState
 from db.study_rules import NotificationRules
 from db.tables import Finding
 from db.users import Accounts
-from models.contract import Mode, ModelInput
+from models.contract import ModelInput
 from models.model_registry import read_registry
+from models.model_spec import Mode
 from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
 from node.monitoring.remedies import remedy
 from node.web.app import create_app, create_services, load_image_predictor

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from config.destinations import Destination
 from config.settings import Settings
-from models.contract import Code
+from models.model_spec import Code
 from tests.workers.fhir.real_server import SCHEMA, skip_without_npm_parts
 from tests.workers.fhir.studies import not_analysed_report, study
 from workers.fhir.resources import (

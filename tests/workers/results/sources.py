@@ -20,7 +20,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.contract import Box, Finding, Mask, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.model_spec import Code, Mode
 from tests.models.samples import set_elements
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS

@@ -11,7 +11,7 @@ from pydicom.uid import UID
 
 from config import implementation
 from db.records import NOTE, StaleObject
-from models.contract import Code
+from models.model_spec import Code
 from node.dicom.eligibility import RADIOGRAPH_CLASSES
 from node.dicom.presentation_contexts import DECODABLE
 from tests.workers.results.sources import CREATED_AT, EQUIPMENT, analysis, encode_all, source, study_summary

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.contract import Code, Finding, NotAnalysed
+from models.contract import Finding, NotAnalysed
+from models.model_spec import Code
 from tests.workers.results.sources import (
     LUNG_OPACITY,
     analysis,

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from pydicom.dataset import Dataset
 
-from models.contract import Code, Finding, Hanging, LungInvolvement, LungShare, Zone
+from models.contract import Finding, Hanging, LungInvolvement, LungShare, Zone
 from models.lung_fields import LUNG
+from models.model_spec import Code
 from tests.workers.results.sources import LUNG_OPACITY, analysis, corner_mask, encode_all, finding, source, write
 from tests.workers.results.test_objects import complaints
 from workers.results import codes

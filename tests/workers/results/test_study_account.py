@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.contract import Code
+from models.model_spec import Code
 from workers.results.study_account import (
     Change,
     ChangeKind,

@@ -11,7 +11,7 @@ import highdicom
 import pytest
 from pydicom.dataset import Dataset
 
-from models.contract import Code
+from models.model_spec import Code
 from tests.workers.results.sources import (
     CREATED_AT,
     EQUIPMENT,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.contract import InputSpec
+from models.model_spec import InputSpec
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.reading import read_model_input
 from models.training.datasets import pixels, rle
