@@ -11,23 +11,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from config.settings import Settings
-from db import deliveries, jobs, model_states, scheduler_lease
+from db import deliveries, jobs, scheduler_lease
 from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
 from db.destinations import DestinationLeases
 from db.leases import LEASE
-from db.records import Job
 from models.predictor import BATCH, load_predictor
-from workers.analysis import analyse_job
 from workers.analysis_queues import pipeline_of_worker, queue_of_worker
 from workers.analysis_tools import AnalysisTools
 from workers.audit.feed import keeping_audit
@@ -40,8 +35,8 @@ from workers.delivery_worker import DeliveryWorkerTools, run_delivery
 from workers.destinations.destination_kinds import destination_kinds
 from workers.destinations.dimse import Dimse
 from workers.enqueue import TaskQueue
-from workers.errors import where_in_code
 from workers.heartbeat import Heartbeat, beating
+from workers.job_handler import JobHandler
 from workers.leadership import Leadership
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
@@ -125,28 +120,7 @@ def analysis_handler(
         siblings=siblings,
     )
 
-    def handle(job_id: int, tools: AnalysisTools, routine: Job | None = None) -> None:
-        resolve = resolver.resolve(database.read(model_states.current_states))
-        tools = replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes)
-        analyse_job(job_id, tools, routine)
-
-    def let_stat_go_first(routine: Job) -> None:
-        # Whatever goes wrong here is no failed attempt of the routine image, which has nothing to do with it.
-        try:
-            if task_queue.stat_waits(queue) and (job_id := database.read(jobs.first_stat, queue)) is not None:
-                analyse_between(job_id, routine)  # its message finds nothing to claim
-                database.write(jobs.count_attempts, routine.id, here.name, routine.attempts)
-        except SQLAlchemyError as error:
-            log.warning("no STAT image could go first: %s", type(error).__name__)
-
-    def analyse_between(job_id: int, routine: Job) -> None:
-        try:
-            handle(job_id, tools, routine)
-        except Exception as error:
-            heartbeat.let_lie.add(job_id)
-            log.error("a STAT image could not go first: %s\n%s", type(error).__name__, where_in_code(error))
-
-    return beating(heartbeat, partial(handle, tools=replace(tools, let_stat_go_first=let_stat_go_first)))
+    return beating(heartbeat, JobHandler(tools, resolver, heartbeat).handle)
 
 
 def delivery_handler(settings: Settings, here: WorkerId, *, database: Database | None = None) -> Callable[[int], None]:
