@@ -17,7 +17,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from db.records import ReceivedInstance
+from db.records import ReceivedInstance, Route
+from db.states import JOBS
 from models.radiograph.bounded_source import InvalidDataSetError, Limits
 from models.radiograph.data_set import DEFLATED, Reader
 
@@ -219,6 +220,8 @@ def describe(
     byte_count: int,
     calling_ae_title: str,
     stat: bool,
+    route: Route | None = None,
+    queue: str = JOBS,
 ) -> ReceivedInstance:
     """Make the record of a received data set from its header."""
     return ReceivedInstance(
@@ -246,6 +249,8 @@ def describe(
         station_name=text(header, "StationName"),
         calling_ae_title=calling_ae_title,
         stat=stat,
+        route=route,
+        queue=queue,
     )
 
 

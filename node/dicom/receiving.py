@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -250,7 +250,7 @@ class InstanceReceiver:
         byte_count: int,
         decision: Route | None,
     ) -> ReceivedInstance:
-        received = describe(
+        return describe(
             header,
             transfer_syntax=command.transfer_syntax_uid,
             digest=digest,
@@ -258,8 +258,9 @@ class InstanceReceiver:
             byte_count=byte_count,
             calling_ae_title=command.calling_ae_title,
             stat=self._is_stat(header, command),
+            route=decision,
+            queue=queue_of(decision, self._policy.models),
         )
-        return replace(received, route=decision, queue=queue_of(decision, self._policy.models))
 
     def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:
         return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
