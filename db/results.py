@@ -87,20 +87,8 @@ def keep_results(
     _refuse_duplicates(connection, [result.sop_instance_uid for result in results])
     if not results:
         return ()
-    rows = [
-        {
-            "study_id": study.id,
-            "job_id": job_id,
-            "revision": revision,
-            "ordinal": ordinal,
-            "patient_id": patient_id,
-            "created_at": now,
-            **{name: getattr(result, name) for name in ResultRecord.__dataclass_fields__},
-        }
-        for ordinal, result in enumerate(results)
-    ]
-    returning = insert(tables.Result).returning(tables.Result.id, sort_by_parameter_order=True)
-    ids = connection.scalars(returning, rows).all()
+    work = {"study_id": study.id, "job_id": job_id, "revision": revision}
+    ids = _insert_results(connection, results, {**work, "patient_id": patient_id, "created_at": now})
     wanted = [
         (result_id, name)
         for name, kinds in destinations.items()
@@ -108,6 +96,19 @@ def keep_results(
         if result.kind in kinds
     ]
     return _insert_deliveries(connection, study, wanted, recorded, actor, now)
+
+
+def _insert_results(
+    connection: Connection, results: Sequence[ResultRecord], common: Mapping[str, Any]
+) -> Sequence[int]:
+    """Insert ``results`` in storing order, each with the columns ``common``; their rows."""
+    names = ResultRecord.__dataclass_fields__
+    rows = [
+        {**common, "ordinal": ordinal, **{name: getattr(result, name) for name in names}}
+        for ordinal, result in enumerate(results)
+    ]
+    returning = insert(tables.Result).returning(tables.Result.id, sort_by_parameter_order=True)
+    return connection.scalars(returning, rows).all()
 
 
 def _still(connection: Connection, recorded: str, study: Row[Any]) -> str:

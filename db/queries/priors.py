@@ -37,29 +37,16 @@ def prior_findings(
     is taken for known raises no notification, so a doubt means another patient. A study on hold is neither compared nor
     a prior: its patient may be in doubt. A present finding whose last verdict is a rejection counts as absent.
     """
-    identity = _identity(study)
-    if not labels or study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
+    identity = _certain_identity(study, rules)
+    if not labels or identity is None:
         return ()
+    of_study = (Study.id, Study.study_date, Study.first_received_at)
+    names = (Study.patient_name, Study.patient_birth_date, Study.patient_sex)
+    delivered = (Finding.shadow.is_(False), Finding.superseded.is_(False))
     query = (
-        select(
-            Study.id,
-            Study.study_date,
-            Study.first_received_at,
-            Study.patient_name,
-            Study.patient_birth_date,
-            Study.patient_sex,
-            Finding.label,
-            Finding.present,
-            Finding.side,
-            _VERDICT.label("verdict"),
-        )
+        select(*of_study, *names, Finding.label, Finding.present, Finding.side, _VERDICT.label("verdict"))
         .join(Finding, Finding.study_id == Study.id)
-        .where(
-            *_earlier(study, rules),
-            Finding.label.in_(labels),
-            Finding.shadow.is_(False),
-            Finding.superseded.is_(False),
-        )
+        .where(*_earlier(study, rules), Finding.label.in_(labels), *delivered)
         .order_by(Study.first_received_at.desc(), Study.id.desc())
         .limit(_MOST)
     )
@@ -83,8 +70,8 @@ def prior_studies(connection: Connection, study_id: int, rules: PatientRules, li
     """
     table = Study.__table__
     study = connection.execute(select(table).where(table.c.id == study_id)).one()
-    identity = _identity(study)
-    if study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
+    identity = _certain_identity(study, rules)
+    if identity is None:
         return ()
     pulled = select(PriorSearch.prior_study_instance_uid).where(PriorSearch.study_id == study.id)
     query = (
@@ -132,9 +119,8 @@ def last_prior(connection: Connection, study_id: int, rules: PatientRules, since
     """
     table = Study.__table__
     study = connection.execute(select(table).where(table.c.id == study_id)).one()
-    identity = _identity(study)
-    unknown = rules.names_nobody(study.patient_id) or not _says_who(identity)
-    if study.on_hold or not _is_date(study.study_date) or unknown:
+    identity = _certain_identity(study, rules)
+    if identity is None or not _is_date(study.study_date):
         return None
     analysed = select(Job.id).where(Job.study_id == Study.id, Job.state == JobState.DONE, Job.not_analysed_code == "")
     same_day = and_(Study.study_date == study.study_date, Study.study_time != "", Study.study_time < study.study_time)
@@ -188,6 +174,13 @@ def _is_date(text: str) -> bool:
         return len(text) == len("YYYYMMDD") and bool(datetime.strptime(text, "%Y%m%d"))
     except ValueError:
         return False
+
+
+def _certain_identity(study: Any, rules: PatientRules) -> tuple[str, str, str] | None:
+    """Name, birth date and sex by which other studies of the patient are found; None where the patient is in doubt."""
+    identity = _identity(study)
+    in_doubt = study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity)
+    return None if in_doubt else identity
 
 
 def _says_who(identity: tuple[str, str, str]) -> bool:
