@@ -85,6 +85,8 @@ def record_instance(
     repeat = next((row for row in earlier if row.digest == received.digest), None)
     by_itself = not is_new and _came_by_itself(connection, study, not_eligible, now, again=repeat is not None)
     if repeat is not None:
+        if study.files_removed_at is not None:
+            has_files_again(connection, study.id)
         jobs = _open_jobs(connection, repeat.id)
         return Ingest(repeat.id, jobs, repeat=True, returned=study.id if by_itself else None)
     if by_itself:

@@ -117,12 +117,14 @@ def _record(job: Job, record: Callable[[], None], tools: AnalysisTools) -> None:
     Raises:
         OperationalError, InterfaceError: the database is away. The claim is free when its lease is over.
     """
-    pause, patience = _FIRST_PAUSE_SECONDS, tools.elapsed() + _PATIENCE_SECONDS
+    pause, until = _FIRST_PAUSE_SECONDS, 0.0
     while True:
         try:
             return record()
         except (OperationalError, InterfaceError) as error:
-            if tools.elapsed() + pause > patience:
+            # From the first refusal on: one that was locked has taken half a minute to say so.
+            until = until or tools.elapsed() + _PATIENCE_SECONDS
+            if tools.elapsed() + pause > until:
                 raise
             log.warning("what was made cannot be recorded (%s); tried again", type(error).__name__)
         except Exception as error:

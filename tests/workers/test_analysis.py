@@ -18,6 +18,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RawDataStorage
+from sqlalchemy.exc import OperationalError
 
 from config.destinations import Destination
 from config.routing import RoutingRule
@@ -38,6 +39,7 @@ from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
+from workers import analysis
 from workers.analysis import analyse_job
 from workers.analysis_tools import AnalysisTools
 from workers.backoff import backoff
@@ -300,6 +302,23 @@ def test_a_lost_claim_delivers_nothing(bench: Callable[..., Bench]) -> None:
     work.jobs.claim_is_lost = True
     assert work.run() == ["claimed", "triage"], "what is known now decides, as ever"
     assert work.task_queue.deliveries == []
+
+
+def test_a_database_that_was_locked_for_half_a_minute_is_asked_once_more(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis, "_FIRST_PAUSE_SECONDS", 0.0)
+    work, finish, passed = bench(), FakeJobs.finish_job, [0.0]
+
+    def locked(*arguments: Any) -> Any:
+        if not passed[0]:
+            passed[0] = 30.0
+            raise OperationalError("", {}, Exception("database is locked"))
+        return finish(work.jobs, *arguments)
+
+    monkeypatch.setattr(work.jobs, "finish_job", locked)
+    work.tools = replace(work.tools, elapsed=lambda: passed[0])
+    assert work.run() == ["claimed", "finished", "triage"]
 
 
 def test_unreadable_pixels_of_a_chest_leave_a_reason_and_nothing_before_the_study_is_complete(

@@ -33,13 +33,8 @@ def database(tmp_path: Path) -> Database:
     return Database(engine, NO_RULES)
 
 
-def study(database: Database, folder: Path, number: int, *, sent: bool = True, complete: bool = True) -> list[Path]:
-    """A study with one image and one result, brought as far as a test wants it; its files are given back."""
-    paths = [folder / f"instances/{number}.dcm", folder / f"results/{number}.dcm"]
-    for path in paths:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    received = ReceivedInstance(
+def received(number: int) -> ReceivedInstance:
+    return ReceivedInstance(
         sop_instance_uid=f"1.2.{number}",
         sop_class_uid="1.2",
         transfer_syntax_uid="1.2",
@@ -49,7 +44,15 @@ def study(database: Database, folder: Path, number: int, *, sent: bool = True, c
         study_instance_uid=f"1.3.{number}",
         series_instance_uid=f"1.4.{number}",
     )
-    (job_id,) = record_instance(database, received, None, "p" * 64, NOON).job_ids
+
+
+def study(database: Database, folder: Path, number: int, *, sent: bool = True, complete: bool = True) -> list[Path]:
+    """A study with one image and one result, brought as far as a test wants it; its files are given back."""
+    paths = [folder / f"instances/{number}.dcm", folder / f"results/{number}.dcm"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (job_id,) = record_instance(database, received(number), None, "p" * 64, NOON).job_ids
     if not complete:
         return paths
     database.write(jobs.claim, job_id, "w", NOON, LEASE)
@@ -171,6 +174,15 @@ def test_a_study_is_looked_at_once_and_again_when_something_has_come(database: D
     )
     database.write(retention.removed, again, LATER)
     assert database.read(retention.expired, LATER, 0) != (), "another file has come since it was found"
+
+
+def test_an_image_that_is_sent_once_more_has_its_file_removed_once_more(database: Database, tmp_path: Path) -> None:
+    image, _ = study(database, tmp_path, 1)
+    Retention(tmp_path, 30, database).step(LATER)
+    image.write_bytes(b"the same bytes, sent again")
+    record_instance(database, received(1), None, "p" * 64, LATER)
+    Retention(tmp_path, 30, database).step(LATER)
+    assert not image.exists()
 
 
 def test_a_path_out_of_the_store_is_left_alone(tmp_path: Path) -> None:
