@@ -45,10 +45,8 @@ def test_a_statement_brings_values_with_it(engine: Engine) -> None:
 def test_a_list_of_any_length_is_one_statement(database: Database, engine: Engine) -> None:
     for study in (1, 2, 3):
         record(database, study=study)
-    study = tables.Study.__table__
-    among = Prepared(
-        lambda dialect: select(study.c.id).where(is_among(study.c.id, "ids", dialect)).order_by(study.c.id)
-    )
+    row_id = tables.Study.__table__.c.id
+    among = Prepared(lambda dialect: select(row_id).where(is_among(row_id, "ids", dialect)).order_by(row_id))
     with engine.connect() as connection:
         for ids in ([], [2], [3, 1], [3, 99, 2, 1]):
             assert [row.id for row in among.rows(connection, {"ids": ids})] == sorted({*ids} - {99})

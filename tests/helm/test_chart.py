@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_validate import utils
 
 from config.environment import misspelt
 from config.settings import CONFIG_VARIABLE, Settings, load
@@ -134,6 +132,9 @@ def test_helm_finds_no_fault(helm: Helm) -> None:
 def test_kubernetes_knows_every_field(
     objects: dict[str, list[Object]], name: str, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import kubernetes_validate  # with jsonschema more than a second of CPU, which only this test needs
+    from kubernetes_validate import utils
+
     monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))
     unknown = set()
     for each in objects[name]:

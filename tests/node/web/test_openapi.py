@@ -16,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from db.user_tables import Role
 from db.users import Accounts
@@ -31,8 +27,6 @@ from tests.node.web.demo import settings_for
 from tests.node.web.test_live import served
 from tests.peers import skip_without
 from workers.notifications.formatting import trial_notification, values
-
-CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)
 
 
 @pytest.mark.slow
@@ -49,6 +43,13 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_node(
     site: Site, role: Role | None, examples: int
 ) -> None:
     """None: nobody, with a token that is none."""
+    # Here, because each worker of pytest-xdist reads this file, and one runs this test: a second and a half of CPU.
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.core.result import Ok
+    from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+    checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
     tokens = {each: site.services.accounts.add_token(each.value, each, site.clock.now, actor="ada")[1] for each in Role}
     headers = {"authorization": f"Bearer {tokens[role] if role else 'none'}"}
     schema = schemathesis.openapi.from_asgi(
@@ -73,7 +74,7 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_node(
             @_given(strategy)
             def run(case: schemathesis.Case) -> None:
                 nonlocal tested
-                case.call_and_validate(headers=headers, checks=list(CHECKS))
+                case.call_and_validate(headers=headers, checks=checks)
                 tested += 1
 
             run()

@@ -11,7 +11,6 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
-from jsonschema import Draft6Validator
 from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -96,6 +95,8 @@ def everything(report: StudyReport) -> Iterator[Resource]:
 
 def test_every_resource_is_valid_by_the_schema_of_hl7(report: StudyReport, tmp_path: Path) -> None:
     skip_without_npm_parts()
+    from jsonschema import Draft6Validator  # more than a second of CPU, which only this test needs
+
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     not_analysed = read_study_report(dcmread(not_analysed_report(tmp_path).path), {})
     kinds = set()
