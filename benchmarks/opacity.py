@@ -7,13 +7,15 @@ is run. The first table compares the classifier, the opacity network and the mea
 same spread, which asks no truth. AUC and gains are of logits as they are, on the same images, with intervals from one
 bootstrap over patients. For the other figures scaling (Platt) and cut-off (Youden's index) are fitted on the other
 folds. The second table shows the masks of the opacity network where each of these says that the finding is present;
-the cut of the masks themselves was chosen on all folds.
+the cut of the masks themselves was chosen on all folds. The last line tells on whom *abnormal* is called present, at
+the cut-offs of the bundled manifests, where it is raised to the probability of the opacity network.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.architectures.calibration import Platt
 from models.calibration import logit
-from models.model_registry import BUNDLED
+from models.model_registry import BUNDLED, read_registry
 from models.training.calibrate import crossed, crossed_probabilities, fit_mean
 from models.training.evaluation.lesions import (
     ABSENT,
@@ -35,10 +38,10 @@ from models.training.evaluation.lesions import (
     lesion_rows,
     silenced,
 )
-from models.training.evaluation.predictions import read_predictions
+from models.training.evaluation.predictions import Predictions, read_predictions
 from models.training.metrics import Interval, auc, by_patients, calibration_error, proportion, youden_threshold
 
-LABEL = "lung_opacity"
+LABEL, ABNORMAL = "lung_opacity", "abnormal"
 CLASSIFIER, OPACITY, MEAN = "classifier", "opacity network", "mean of both logits"
 
 
@@ -57,6 +60,7 @@ class Answers:
     truths: NDArray[np.bool_]
     kinds: tuple[str, ...]
     rows: Values
+    abnormal: Values
 
     def where(self, *kinds: str) -> NDArray[np.bool_]:
         """The images of some kinds."""
@@ -79,7 +83,14 @@ def read(folder: Path) -> Answers:
         truths=np.array([float(row[f"{LABEL} truth"]) >= 0.5 for row in both]),
         kinds=tuple(row[f"{LABEL} against"] for row in both),
         rows=np.array(cells),
+        abnormal=_abnormal(folder, known)[[place[row["image"]] for row in both]],
     )
+
+
+def _abnormal(folder: Path, known: Predictions) -> Values:
+    """The classifier's own probability of *abnormal*, scaled as in the network that ships."""
+    scaling = json.loads((folder / "chest-classifier.json").read_text(encoding="utf-8"))["calibration"][ABNORMAL]
+    return Platt(scaling["slope"], scaling["offset"])(known.scores[:, known.labels.index(ABNORMAL)])
 
 
 def ways_of(answers: Answers) -> dict[str, Values]:
@@ -146,6 +157,17 @@ def shown(answers: Answers, ways: Mapping[str, Values], against: str, rounds: in
     return lesion_rows([each[against] for each in found], _text)
 
 
+def abnormal(answers: Answers, opacity: Values, cut_offs: Mapping[str, float]) -> dict[str, Interval]:
+    """How often *abnormal* is called present, by what readers say; ``opacity`` are probabilities of the network."""
+    present = (np.maximum(answers.abnormal, opacity) >= cut_offs[ABNORMAL]) | (opacity >= cut_offs[LABEL])
+    groups = {
+        "opacity": answers.truths,
+        "neither normal nor opacity": answers.where(ABSENT),
+        "normal": answers.where(NORMAL),
+    }
+    return {name: proportion(int(present[own].sum()), int(own.sum())) for name, own in groups.items()}
+
+
 def _text(item: Interval) -> str:
     return f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})"
 
@@ -170,6 +192,10 @@ def main() -> None:
     for against in (BOXES, OUTLINES):
         if answers.where(against).any():
             _print(shown(answers, ways, against, options.rounds))
+    specs = [read_registry().find(name) for name in ("chest-classifier", "chest-opacity")]
+    cut_offs = {label.name: label.threshold for spec in specs for label in spec.labels}
+    shares = abnormal(answers, scaled(ways[OPACITY], answers), cut_offs)
+    print(f"abnormal is called present: {'; '.join(f'{name} {_text(share)}' for name, share in shares.items())}")
 
 
 if __name__ == "__main__":

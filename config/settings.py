@@ -177,7 +177,7 @@ class Models(_Part):
     lungs: str = "chest-lungs"
     """Model that says where both lungs are: masks of findings in the lungs are clipped to them, and get a side and a
     zone. Empty: masks stay as they are drawn, and a side follows from the middle of the image."""
-    active: tuple[str, ...] = ("chest-classifier",)
+    active: tuple[str, ...] = ("chest-classifier", "chest-opacity")
     """Models whose findings are delivered (labels that the manifest keeps in shadow stay in shadow)."""
     shadow: tuple[str, ...] = ()
     """Models that run beside them; their findings are stored and never sent."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.opacity import CLASSIFIER, MEAN, OPACITY, main, read, shown, ways_of, whether
+from benchmarks.opacity import CLASSIFIER, MEAN, OPACITY, abnormal, main, read, shown, ways_of, whether
 from models.training.evaluation.lesions import COLUMN_NAMES
 
-LABELS = ("pneumothorax", "lung_opacity")
+LABELS = ("abnormal", "lung_opacity")
 KINDS = ("boxes", "normal", "absent", "boxes", "normal", "absent", "outlines", "normal")
 IMAGES = 160
 
@@ -24,7 +25,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(IMAGES):
         name, patient, kind = f"{number}.jpg", str(number // 2), KINDS[number % len(KINDS)]
         ill = kind in ("boxes", "outlines")
-        logits = [0.0, rng.normal(1.0 if ill else 0.0)]
+        logits = [-4.0 if kind == "normal" else 4.0, rng.normal(1.0 if ill else 0.0)]
         said.append([name, patient, f"fold-{number // 2 % 5}", *logits, "", ""])
         probability = 1 / (1 + np.exp(-rng.normal(2.5 if ill else -2.5)))
         row = [4, 4 if ill else 0, 2 if ill else 0, int(ill), int(ill), 1, int(not ill), 0]
@@ -36,6 +37,8 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     names = [f"lung_opacity {name}" for name in ("unscaled", "truth", "against", *COLUMN_NAMES)]
     _write(folder / "chest-classifier.csv", ["image", "patient", "group", *LABELS, "pointing_hit", "iou"], said)
+    scaling = {"calibration": {"abnormal": {"slope": 1.0, "offset": 1.0}}}
+    (folder / "chest-classifier.json").write_text(json.dumps(scaling), encoding="utf-8")
     _write(folder / "chest-opacity.csv", ["image", "patient", "group", *names], marked)
     return folder
 
@@ -71,6 +74,15 @@ def test_what_is_marked_goes_out_only_where_the_finding_is_called_present(eviden
     assert [cell.split()[0] for cell in table["regions an image without it"]] == ["0.000", "0.400"]
 
 
+def test_abnormal_is_present_where_it_or_the_opacity_is(evidence: Path) -> None:
+    answers = read(evidence)
+    cut_offs = {"lung_opacity": 0.4, "abnormal": 0.7}
+    nowhere, everywhere = np.full(IMAGES, 0.1), np.full(IMAGES, 0.5)
+    called = {name: share.value for name, share in abnormal(answers, nowhere, cut_offs).items()}
+    assert called == {"opacity": 1.0, "neither normal nor opacity": 1.0, "normal": 0.0}
+    assert abnormal(answers, everywhere, cut_offs)["normal"].value == 1.0
+
+
 def test_it_prints_its_tables(
     evidence: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,3 +91,4 @@ def test_it_prints_its_tables(
     printed = capsys.readouterr().out
     assert printed.startswith("160 images of 80 patients: 40 boxes, 20 outlines, 60 normal, 40 absent")
     assert printed.count("| figure |") == 2
+    assert printed.splitlines()[-1].startswith("abnormal is called present: opacity ")

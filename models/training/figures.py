@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,14 +145,24 @@ def label_spec(figures: LabelFigures, *, localised: bool, map_threshold: float) 
     return replace(spec, map_threshold=map_threshold) if localised else spec
 
 
-def figures(predicted: Predicted, cut_off: float | None, map_cut: float, rounds: int = 1000) -> Figures:
-    """Everything that can be measured; ``cut_off`` None is Youden's, ``map_cut`` one of the cuts of the areas."""
+def figures(
+    predicted: Predicted,
+    cut_off: float | None,
+    map_cut: float,
+    rounds: int = 1000,
+    cut_offs: Mapping[str, float] | None = None,
+) -> Figures:
+    """Everything that can be measured; ``cut_off`` None is Youden's, ``map_cut`` one of the cuts of the areas.
+
+    ``cut_offs`` are those of single labels, in the place of ``cut_off``.
+    """
     labels, places, boxes, lesions = {}, {}, {}, {}
     for column, label in enumerate(predicted.labels):
         known = predicted.known[:, column] > 0
         patients = [patient for patient, use in zip(predicted.patients, known, strict=True) if use]
         scores, truths = predicted.scores[known, column], predicted.prevalent[known, column]
-        labels[label] = figures_of(label, scores, truths, patients, cut_off, rounds)
+        own = (cut_offs or {}).get(label, cut_off)
+        labels[label] = figures_of(label, scores, truths, patients, own, rounds)
         places[label] = _places(predicted, column, map_cut, rounds)
         found = labels[label]
         boxes[label] = _boxes(predicted, column, found.threshold if found else 0.5, rounds)

@@ -89,7 +89,8 @@ def publish(
     difference = _export(recipe, served, out)
     asked = recipe.evaluation
     map_cut = best_map_cut(predicted) if asked.map_cut_off == "best" else asked.map_cut_off
-    found = figures(predicted, None if asked.cut_off == "youden" else asked.cut_off, map_cut, rounds)
+    cut_off = None if asked.cut_off == "youden" else asked.cut_off
+    found = figures(predicted, cut_off, map_cut, rounds, recipe.cut_offs)
     labels = tuple(
         replace(_as_asked(label, recipe), calibration=(calibration or {}).get(label.name))
         for label in label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)

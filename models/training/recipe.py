@@ -226,6 +226,8 @@ class Recipe:
     """Only of a segmenter: the model whose findings of the same names get its places."""
     replaces: str = ""
     """The model whose findings of the same names are only stored while this one's are sent."""
+    cut_offs: Mapping[str, Fraction] = field(default_factory=dict)
+    """Where single labels are cut, in the place of evaluation.cut_off (cut_offs.abnormal = 0.7)."""
     calibrated: bool = False
     """Of a segmenter, or of a classifier without members: the manifest scales its probabilities (Platt), as fitted on
     unseen patients."""
