@@ -118,7 +118,7 @@ def test_a_network_changed_on_disk_fails_verify(run: Run, offered: Path, tmp_pat
     done = run("models", "verify")
     assert done.exit_code == 1
     assert "has the digest" in done.stderr
-    assert "1 of 4 models cannot be used" in done.stderr
+    assert "1 of 5 models cannot be used" in done.stderr
 
 
 def test_bundled_and_configured_models_stay(run: Run, config: Path, offered: Path) -> None:
