@@ -20,7 +20,7 @@ from workers.results.identity import Identity
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer("Orthanc"), pytest.mark.peer("shared-data")]
 
-MODEL = "chest-classifier"
+MODELS = ("chest-classifier", "chest-opacity")
 STYLES = ("sc-jpeg", "cr", "dx12", "dx12-mono1")
 
 
@@ -63,26 +63,30 @@ def test_real_radiographs_come_back_as_seg_and_sr_and_models_are_switched(
         assert {str(dataset.Modality) for dataset in on_hold.values()} <= {"SEG", "SR"}
         assert len(on_hold) == parts.counts()["deliveries.sent"]
 
-        _switch_a_model(parts, pacs, sorted((shared_data / "dicom").glob("*.cr.dcm"))[1:3], pipeline)
+        _switch_models(parts, pacs, sorted((shared_data / "dicom").glob("*.cr.dcm"))[1:3], pipeline)
 
 
-def _switch_a_model(parts: Parts, pacs: Orthanc, images: Sequence[Path], pipeline: str) -> None:
-    """While the workers run: what it finds in the first image is not delivered, what it finds in the second one is."""
+def _switch_models(parts: Parts, pacs: Orthanc, images: Sequence[Path], pipeline: str) -> None:
+    """While workers run: what they find in the first image is not delivered, what they find in the second one is."""
     before, switches = parts.counts(), (ModelState.OFF, ModelState.ACTIVE)
     engine = parts.database.engine
     studies = [str(dcmread(path).StudyInstanceUID) for path in images]
     for number, (path, state) in enumerate(zip(images, switches, strict=True), start=1):
-        set_model_state(engine, MODEL, state, actor="ada", reason="test", now=utc_now())
+        for model in MODELS:
+            set_model_state(engine, model, state, actor="ada", reason="test", now=utc_now())
         parts.take_in_dataset(dcmread(path), hashlib.sha256(path.read_bytes()).hexdigest(), pipeline)
         done = before["jobs.done"] + number
         parts.wait_until(lambda done=done: parts.counts().get("jobs.done") == done, f"job {done} to be done")
         if state is ModelState.OFF:
-            assert parts.counts() == {**before, "jobs.done": done}, "nothing that it says is delivered"
-            assert latest_switches(engine)[MODEL].state is ModelState.OFF
+            assert parts.counts() == {**before, "jobs.done": done}, "nothing that they say is delivered"
+            assert {latest_switches(engine)[model].state for model in MODELS} == {ModelState.OFF}
     parts.wait_until(lambda: parts.counts()["deliveries.sent"] > before["deliveries.sent"], "its results to be sent")
     assert {str(item.StudyInstanceUID) for item in pacs.datasets()} & set(studies) == {studies[1]}
     details = [parts.database.read(study_details.study_detail, _row(parts, study)) for study in studies]
-    assert [job.modes for detail in details for job in detail.jobs] == [{MODEL: "off"}, {MODEL: "active"}]
+    assert [job.modes for detail in details for job in detail.jobs] == [
+        dict.fromkeys(MODELS, "off"),
+        dict.fromkeys(MODELS, "active"),
+    ]
 
 
 def _row(parts: Parts, study_instance_uid: str) -> int:

@@ -108,7 +108,11 @@ def test_the_command_foretells_it(configured: list[str], tmp_path: Path) -> None
     answer = json.loads(CliRunner().invoke(cli, [*configured, mobile, hand, "--json"]).output)
     assert answer[0]["route"]["rule"] == "bedside"
     assert answer[0]["destinations"] == {"vna": ["sr"]}
-    assert (answer[0]["models"], answer[0]["queue"], answer[1]["queue"]) == (["chest-classifier", "chest-opacity"], "jobs", "")
+    assert (answer[0]["models"], answer[0]["queue"], answer[1]["queue"]) == (
+        ["chest-classifier", "chest-opacity"],
+        "jobs",
+        "",
+    )
     assert [each["why"] for each in answer[0]["checks"]] == ["calling AE title is unknown", "station name MOBILE3"]
     assert (answer[1]["route"], answer[1]["not_eligible"]["code"], answer[1]["models"]) == (None, "not-a-chest", [])
     excluded = CliRunner().invoke(cli, [*configured, mobile, "--calling-aet", "KIDS", "--explain"])
