@@ -114,7 +114,8 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
         )
         code = f"{label.code.value} {label.code.scheme}"
         place = "yes" if label.localised else ""
-        table.add_row(label.name, code, f"{label.threshold:.3f}", place, label.mode.value, behind)
+        mode = f"{label.mode.value}, replaces {label.replaces}" if label.replaces else label.mode.value
+        table.add_row(label.name, code, f"{label.threshold:.3f}", place, mode, behind)
     console.print(table)
     if spec.card is not None:
         console.print(spec.card.read_text(encoding="utf-8"), soft_wrap=True, markup=False)

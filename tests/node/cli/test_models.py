@@ -52,6 +52,7 @@ def test_lists_and_shows_the_bundled_models(run: Run) -> None:
     shown = run("models", "show", "chest-classifier").stdout
     assert "not a medical device" in shown.lower()
     assert "lung_opacity" in shown
+    assert "active, replaces chest-classifier" in " ".join(run("models", "show", "chest-opacity").stdout.split())
 
 
 def test_a_foreign_network_comes_by_its_manifest_alone_and_goes_again(run: Run, offered: Path, tmp_path: Path) -> None:
