@@ -90,7 +90,8 @@ def read(folder: Path) -> Answers:
 def _abnormal(folder: Path, known: Predictions) -> Values:
     """The classifier's own probability of *abnormal*, scaled as in the network that ships."""
     scaling = json.loads((folder / "chest-classifier.json").read_text(encoding="utf-8"))["calibration"][ABNORMAL]
-    return Platt(scaling["slope"], scaling["offset"])(known.scores[:, known.labels.index(ABNORMAL)])
+    own = known.scores[:, known.labels.index(ABNORMAL)]
+    return Platt(scaling["slope"], scaling["offset"])(own).astype(np.float64)
 
 
 def ways_of(answers: Answers) -> dict[str, Values]:
