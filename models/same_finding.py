@@ -81,7 +81,10 @@ def _replace(found: _Findings, spec: ModelSpec, by: Mapping[str, Finding]) -> No
     for label, after in zip(labels, made, strict=True):
         finding = own[label.name]
         if label.name in by:
-            reason = f"{by[label.name].model} says it in the place of {spec.name}"
+            sent = by[label.name]
+            # It is part of what the finding that it replaces is part of, for the report's first sentence.
+            found[sent.model, label.name] = replace(sent, parent=label.parent)
+            reason = f"{sent.model} says it in the place of {spec.name}"
             found[spec.name, label.name] = _only_stored(finding, reason)
         elif scores[label.name] is not None:
             found[spec.name, label.name] = _made_consistent(finding, after)

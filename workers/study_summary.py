@@ -142,4 +142,4 @@ class Summariser:
         return {label.name: label.code for spec in self.pipeline for label in spec.labels}
 
     def _parents(self) -> dict[str, str]:
-        return {label.name: label.parent for spec in self.pipeline for label in spec.labels}
+        return {label.name: label.parent for spec in self.pipeline for label in spec.labels if label.parent}

@@ -166,6 +166,7 @@ def test_what_the_finding_is_part_of_follows_from_the_one_that_is_sent(tmp_path:
     assert whole.label == "other"
     assert whole.mode is Mode.ACTIVE
     assert whole.probability == sent.probability
+    assert sent.parent == "other", "so that a report does not name the whole beside it"
     absent = replacing(tmp_path, threshold=0.9, calibration=CalibrationSpec(offset=-30.0))
     whole = predict(tmp_path, part_of_whole(tmp_path, own), absent).findings[1]
     assert (whole.probability, whole.present, whole.reason) == (whole.own_probability, False, "")

@@ -35,10 +35,10 @@ def sentence_of(analysis: Analysis, all_statements: Sequence[Statement]) -> str:
         return not_analysed_sentence(not_analysed.code, not_analysed.sentence)
     if all(item.finding.probability is None for item in all_statements):
         return not_analysed_sentence("", all_statements[0].remark if all_statements else "")
-    wholes = {(item.finding.model, item.finding.parent) for item in all_statements if item.finding.present}
+    wholes = {item.finding.parent for item in all_statements if item.finding.present}
     present = [item for item in all_statements if item.finding.present]
-    # A finding that is implied by another one adds no information.
-    named = [item for item in present if (item.finding.model, item.finding.label) not in wholes]
+    # A finding that is implied by another one, of whichever model, adds no information.
+    named = [item for item in present if item.finding.label not in wholes]
     open_questions = _open_questions(all_statements)
     if analysis.prediction.lungs_cut:
         open_questions.append(LUNGS_CUT)

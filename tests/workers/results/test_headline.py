@@ -54,6 +54,8 @@ def test_what_was_found_where_and_how_surely() -> None:
 
 def test_what_only_follows_from_a_finding_is_not_named() -> None:
     assert headline(opacity(parent="abnormal"), whole()) == "AI: lung opacity, 82 %"
+    replaced = opacity(parent="abnormal", model="chest-opacity")
+    assert headline(replaced, whole()) == "AI: lung opacity, 82 %", "sent by another model than the whole"
     assert headline(opacity(parent="abnormal", probability=0.1), whole()) == "AI: abnormal, 90 %"
 
 
