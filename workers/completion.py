@@ -154,14 +154,14 @@ def _image(
 
 def _findings(job: JobDetail, codes: Mapping[str, Code], parents: Mapping[str, str]) -> tuple[SummaryFinding, ...]:
     present = [each for each in job.findings if each.present and not each.shadow and each.label in codes]
-    wholes = {(each.model, parents.get(each.label, "")) for each in present}
+    wholes = {parents.get(each.label, "") for each in present}
     return tuple(
         SummaryFinding(
             code=codes[each.label],
             probability=each.probability,
             words=each.label.replace("_", " "),
             place=place_text(each.side, filter(None, each.zones.split(","))),
-            implied=(each.model, each.label) in wholes,
+            implied=each.label in wholes,
         )
         for each in present
         if each.probability is not None

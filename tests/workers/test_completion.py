@@ -157,6 +157,14 @@ def test_each_image_is_accounted_for(study: Study) -> None:
     assert (failed.analysed, failed.failed) == (False, True)
 
 
+def test_what_a_finding_is_part_of_follows_from_it_whichever_model_sends_it(study: Study) -> None:
+    study.add(outcome(finding(model="another"), finding("abnormal")))
+    decision = decide(study_facts(study.database, study.id), Settings().triage, NOON)
+    codes = {"pneumothorax": PNEUMOTHORAX, "abnormal": Code("263654008", "SCT", "Abnormal")}
+    (image,) = account_of(study.detail, decision, codes, {"pneumothorax": "abnormal"}).images
+    assert [(each.words, each.implied) for each in image.findings] == [("pneumothorax", False), ("abnormal", True)]
+
+
 def test_an_image_that_only_models_in_shadow_analysed_is_not_called_analysed(study: Study) -> None:
     study.add(outcome(finding(shadow=True), finding(probability=0.1, shadow=True), sr=False))
     (image,) = images(study)
