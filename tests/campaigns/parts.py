@@ -312,11 +312,17 @@ def _freeze(process: int, seconds: float) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    """Whether a thread of a process runs; one that nobody has waited for yet does not.
+
+    Its first thread may have ended while another, which held files, is still on its way out.
+    """
+    for state in Path(f"/proc/{process}/task").glob("*/stat"):
+        try:
+            if state.read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return False
 
 
 def signal_all(processes: list[int], number: int) -> None:
