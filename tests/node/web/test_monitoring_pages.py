@@ -189,7 +189,7 @@ def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
 
 
 def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
-    settings = site.settings.model_copy(update={"models": Models(gate="")})
+    settings = site.settings.model_copy(update={"models": Models(gate="", active=(MODEL,))})
     predict = load_image_predictor(settings, site.services.database)
     image = ModelInput(phantom(), "1.2.3")
     assert any(finding.mode is Mode.ACTIVE for finding in predict(image).findings)
