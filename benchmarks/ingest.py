@@ -1,6 +1,9 @@
 """How fast images are received, beside DCMTK, Orthanc and pynetdicom's own application, in one interleaved run.
 
-    python -P -m benchmarks.ingest [--rounds 5] [--quick] [--associations 1 4 8] [--table FILE]
+    python -P -m benchmarks.ingest [--rounds 5] [--quick] [--associations 1 4 8] [--before CHECKOUT] [--table FILE]
+
+``--before CHECKOUT`` measures another checkout of this repository in the same rounds, by this one's packages: what a
+change costs or saves.
 
 Two senders: DCMTK's ``storescu``, as a peer in a hospital would send, gives the images per second that the ratio is
 made of; a replay of messages laid out beforehand, which costs next to nothing, gives the time of each answer.
@@ -32,14 +35,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from benchmarks.figures import Figure, Measurement, spread
+from benchmarks.figures import HEAD, Figure, Measurement, spread
 from benchmarks.process_tree import cpu_seconds, resident
 from benchmarks.replay import Kind, jpeg_kind, send, uncompressed_kind, write_files
 from node.supervisor import free_port
 
 REFERENCE = "storescp --fork"
+BEFORE = "Pleura before"
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -70,7 +75,7 @@ class Receiver:
 
 
 @dataclass(frozen=True)
-class WorkerId:
+class Setup:
     """Where a receiver shall work."""
 
     folder: Path
@@ -82,53 +87,60 @@ Command = tuple[list[str], dict[str, str]]
 """Command line and additional environment."""
 
 
-def pleura(place: WorkerId) -> Command:
+def pleura(setup: Setup) -> Command:
     environment = {
-        "PLEURA_STORE__FOLDER": str(place.folder),
-        "PLEURA_LISTENER__PORT": str(place.port),
-        "PLEURA_BROKER__URL": place.broker,
+        "PLEURA_STORE__FOLDER": str(setup.folder),
+        "PLEURA_LISTENER__PORT": str(setup.port),
+        "PLEURA_BROKER__URL": setup.broker,
         "PLEURA_LOGS__LEVEL": "WARNING",
     }
     return [sys.executable, "-P", "-m", "node.cli.main", "listen"], environment
 
 
-def storescp(place: WorkerId) -> Command:
-    options = ["--fork", "+B", "+xa", "-pdu", "131072", "-od", str(place.folder)]
-    return ["storescp", *options, str(place.port)], {}
+def pleura_of(checkout: Path, setup: Setup) -> Command:
+    """The listener of another checkout, older ones too."""
+    module = "node.cli.main" if (checkout / "node/cli/main.py").is_file() else "node.cli"
+    _, environment = pleura(setup)
+    return [sys.executable, "-P", "-m", module, "listen"], environment | {"PYTHONPATH": str(checkout)}
 
 
-def orthanc(place: WorkerId) -> Command:
+def storescp(setup: Setup) -> Command:
+    options = ["--fork", "+B", "+xa", "-pdu", "131072", "-od", str(setup.folder)]
+    return ["storescp", *options, str(setup.port)], {}
+
+
+def orthanc(setup: Setup) -> Command:
     configuration = {
-        "StorageDirectory": str(place.folder),
-        "IndexDirectory": str(place.folder),
+        "StorageDirectory": str(setup.folder),
+        "IndexDirectory": str(setup.folder),
         "DicomAet": "ORTHANC",
-        "DicomPort": place.port,
+        "DicomPort": setup.port,
         "DicomCheckCalledAet": False,
         "HttpServerEnabled": False,
         "Plugins": [],
         "DicomAlwaysAllowStore": True,
     }
-    path = place.folder / "orthanc.json"
+    path = setup.folder / "orthanc.json"
     path.write_text(json.dumps(configuration))
     return ["Orthanc", str(path)], {}
 
 
-def application(place: WorkerId) -> Command:
-    options = ["-q", "-pdu", "131072", "-od", str(place.folder)]
-    return [sys.executable, "-m", "pynetdicom", "storescp", *options, str(place.port)], {}
+def application(setup: Setup) -> Command:
+    options = ["-q", "-pdu", "131072", "-od", str(setup.folder)]
+    return [sys.executable, "-m", "pynetdicom", "storescp", *options, str(setup.port)], {}
 
 
-def public(place: WorkerId) -> Command:
-    options = ["--port", str(place.port), "--folder", str(place.folder)]
+def public(setup: Setup) -> Command:
+    options = ["--port", str(setup.port), "--folder", str(setup.folder)]
     return [sys.executable, "-P", "-m", "benchmarks.public_configuration", *options], {}
 
 
-def stock(place: WorkerId) -> Command:
-    command, environment = public(place)
+def stock(setup: Setup) -> Command:
+    command, environment = public(setup)
     return [*command, "--stock"], environment
 
 
-RECEIVERS: dict[str, tuple[str, str, Callable[[WorkerId], Command]]] = {
+RECEIVERS: dict[str, tuple[str, str, Callable[[Setup], Command]]] = {
     REFERENCE: ("STORESCP", "storescp", storescp),
     "Pleura": ("PLEURA", sys.executable, pleura),
     "Orthanc": ("ORTHANC", "Orthanc", orthanc),
@@ -144,7 +156,7 @@ def running(name: str, folder: Path, broker: str) -> Iterator[Receiver]:
     called, _, make = RECEIVERS[name]
     folder.mkdir(parents=True)
     port = free_port("127.0.0.1")
-    command, environment = make(WorkerId(folder, port, broker))
+    command, environment = make(Setup(folder, port, broker))
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         process = subprocess.Popen(
             command, env=os.environ | {"TCP_NODELAY": "1"} | environment, cwd=REPOSITORY, stdout=log, stderr=log
@@ -399,22 +411,28 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer images in a batch")
     parser.add_argument("--only", nargs="*", choices=sorted(RECEIVERS), help="these receivers")
     parser.add_argument("--associations", type=int, nargs="+", default=[1, 4, 8], help="so many at once")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="Pleura of another checkout beside this one")
     parser.add_argument("--table", type=Path, help="write the table to this file")
     parser.add_argument("--folder", type=Path, help="where to receive; the disk to measure")
     arguments = parser.parse_args()
     wanted = arguments.only or list(RECEIVERS)
     names = [name for name in RECEIVERS if name in wanted and shutil.which(RECEIVERS[name][1])]
-    before = os.getloadavg()[0]
+    if arguments.before:
+        RECEIVERS[BEFORE] = ("PLEURA", sys.executable, partial(pleura_of, arguments.before.resolve()))
+        names.append(BEFORE)
+    load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="ingest-", dir=arguments.folder))
     try:
         samples = run(arguments.rounds, arguments.quick, names, arguments.associations, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = table(samples, (before, os.getloadavg()[0]))
+    text = table(samples, (load, os.getloadavg()[0]))
     raw = REPOSITORY / ".benchmarks" / f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
     raw.parent.mkdir(exist_ok=True)
     raw.write_text(json.dumps([asdict(sample) for sample in samples]))
     print(text)
+    if "Pleura" in names:
+        print("\n".join([HEAD, *(figure.row() for figure in measurement(samples, (load, load), "").figures)]))
     print(f"raw samples: {raw}")
     if arguments.table:
         arguments.table.parent.mkdir(parents=True, exist_ok=True)

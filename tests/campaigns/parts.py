@@ -27,6 +27,7 @@ union all select 'study ' || state, count(*) from studies group by state
 union all select 'instance', count(*) from instances
 """
 _AUDITED = "select distinct study_instance_uid from audit where action = 'receive' and not failed"
+_ANALYSED = "select distinct actor from events where entity = 'job' and to_state = 'done'"
 _DAYS = "select count(distinct substr(cast(created_at as text), 1, 10)) from jobs"
 
 
@@ -48,6 +49,10 @@ class Database(Protocol):
 
     def audited(self) -> set[str]:
         """Study Instance UIDs of which the audit trail says that something was received."""
+        ...
+
+    def analysing(self) -> set[str]:
+        """The processes that have analysed an image, by the names of their claims."""
         ...
 
     def lock(self, seconds: float) -> None:
@@ -107,6 +112,10 @@ class Sqlite:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=60)) as connection:
             return {str(uid) for (uid,) in connection.execute(_AUDITED)}
 
+    def analysing(self) -> set[str]:
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=60)) as connection:
+            return {str(name) for (name,) in connection.execute(_ANALYSED)}
+
     def lock(self, seconds: float) -> None:
         with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as connection:
             connection.execute("begin exclusive")
@@ -154,6 +163,10 @@ class Postgresql:
     def audited(self) -> set[str]:
         with self._engine.connect() as connection:
             return set(connection.scalars(text(_AUDITED)))
+
+    def analysing(self) -> set[str]:
+        with self._engine.connect() as connection:
+            return set(connection.scalars(text(_ANALYSED)))
 
     def lock(self, seconds: float) -> None:
         with self._engine.begin() as connection:

@@ -31,7 +31,8 @@ WARM_UP, _LONGEST_WARM_UP = 0.4, 1000
 """The share of the studies after which nothing may grow, and how many are enough."""
 _ROUND, _WAITING = 200, 60
 """So many studies are sent at a time, and the next ones when so few jobs wait: an even load, without idle workers."""
-_SENDERS = 4
+_SENDERS, _ANALYSING = 4, 4
+"""So many associations send, and so many processes analyse: two of each of two workers."""
 _MEMORY, _MEMORY_SHARE = 8 * 1024 * 1024, 0.05
 _LATE = 4
 _BROKER = 1024 * 1024
@@ -69,12 +70,14 @@ def run(
             modalities.finish(600)
             accepted = until
             is_last = until == studies or time.monotonic() - begun > seconds
-            is_sampled = is_last or (not samples and until >= _warm_up(studies))
-            outcome.faults += (
-                _wait(whole, len(kinds) * until, until, say) if is_sampled else _wait_for_workers(whole, until, say)
-            )
-            if is_sampled:
-                samples.append(_sample(whole, extra, until))
+            may_be_warm = not samples and until >= _warm_up(studies)
+            if not (is_last or may_be_warm):
+                outcome.faults += _wait_for_workers(whole, until, say)
+            else:
+                outcome.faults += _wait(whole, len(kinds) * until, until, say)
+                # The first image that a process analyses takes memory for good: what has seen none is not warm.
+                if is_last or len(whole.database.analysing()) >= _ANALYSING:
+                    samples.append(_sample(whole, extra, until))
             if is_last:
                 break
         patients = [image(seed, number).patient for number in range(accepted)]
@@ -99,9 +102,11 @@ def run(
 
 
 def rounds(studies: int) -> list[int]:
-    """How many studies are sent by the end of each round; one ends with the warm-up."""
+    """How many studies are sent by the end of each round; one ends with the shortest warm-up."""
     warm_up = _warm_up(studies)
-    return sorted({*range(_ROUND, studies, _ROUND), warm_up, studies})
+    return sorted(
+        {*range(_ROUND, studies, _ROUND), *range(warm_up, studies, max(1, min(_ROUND, warm_up // 2))), studies}
+    )
 
 
 def _warm_up(studies: int) -> int:

@@ -40,9 +40,9 @@ def test_what_is_missing_at_the_end_is_told() -> None:
 
 
 def test_studies_are_sent_in_rounds_of_which_one_ends_with_the_warm_up() -> None:
-    assert soak.rounds(40) == [16, 40]
+    assert soak.rounds(40) == [16, 24, 32, 40]
     assert soak.rounds(10_000)[:6] == [200, 400, 600, 800, 1000, 1200]
-    assert soak.rounds(500) == [200, 400, 500]
+    assert soak.rounds(500) == [200, 300, 400, 500]
 
 
 @pytest.mark.campaign
