@@ -7,6 +7,7 @@ only ever a witness against the header, never its replacement: see :mod:`workers
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -36,7 +37,7 @@ LEAST_PART, LEAST_SHARE = 0.05, 0.01
 LONGEST = 512
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class LungFields:
     """Both lungs as ``bool[h, w]`` over the network's input: the one on the left of the picture, the one on its right.
 
@@ -54,6 +55,7 @@ class LungFields:
         lungs = (self.lungs[0] | self.lungs[1])[rows, columns]
         return bool(lungs[[0, -1]].any() or lungs[:, [0, -1]].any())
 
+    @cached_property
     def widened(self) -> tuple[Mask, Mask]:
         """Both lungs with a margin, which never touch: what is near both is in neither, unless it is lung itself."""
         first, second = self.lungs
@@ -65,18 +67,32 @@ class LungFields:
 
         At least one place of the network's map lies between the lungs, and keeps them apart on any source grid.
         """
-        first, second = self.widened()
-        clipped: Mask = mask & self.letterbox.mask_to_source((first | second).astype(np.float32), CUT)
+        clipped: Mask = mask & self._inside
         return clipped
+
+    @cached_property
+    def _inside(self) -> Mask:
+        """The source pixels ``bool[rows, columns]`` of the widened lungs."""
+        first, second = self.widened
+        return self.letterbox.mask_to_source((first | second).astype(np.float32), CUT)
+
+    @cached_property
+    def _thinned(self) -> tuple[int, tuple[tuple[Mask, Mask], ...]]:
+        """Every how many pixels count of an image, and each lung on that grid, as it is and widened."""
+        rows, columns = self.letterbox.rows, self.letterbox.columns
+        step = max(1, max(rows, columns) // LONGEST)
+        grid = replace(self.letterbox, rows=len(range(0, rows, step)), columns=len(range(0, columns, step)))
+        pairs = [
+            [grid.mask_to_source(part.astype(np.float32), CUT) for part in pair]
+            for pair in zip(self.lungs, self.widened, strict=True)
+        ]
+        return step, tuple((lung, wide) for lung, wide in pairs)
 
     def involvement(self, mask: Mask) -> LungInvolvement:
         """How much of each lung a mask ``bool[rows, columns]`` covers, and in which zones, on a thinned grid."""
-        step = max(1, max(mask.shape) // LONGEST)
-        thin = mask[::step, ::step]
-        grid = replace(self.letterbox, rows=thin.shape[0], columns=thin.shape[1])
-        pairs = zip(self.lungs, self.widened(), strict=True)
-        shares = [_share(thin, *(grid.mask_to_source(part.astype(np.float32), CUT) for part in pair)) for pair in pairs]
-        return LungInvolvement(shares[0], shares[1])
+        step, lungs = self._thinned
+        first, second = (_share(mask[::step, ::step], lung, wide) for lung, wide in lungs)
+        return LungInvolvement(first, second)
 
 
 def lung_fields(maps: Pixels, letterbox: Letterbox) -> LungFields | None:

@@ -37,7 +37,7 @@ class InsideLungs:
         fields = lung_fields(maps, letterbox)
         if fields is None:
             return None
-        first, second = fields.widened()
+        first, second = fields.widened
         # Both networks see the image in a square letterbox: one grid is the other, coarser.
         grid = Letterbox(side, side, letterbox.height, letterbox.width)
         return grid.mask_to_source((first | second).astype(np.float32), CUT)

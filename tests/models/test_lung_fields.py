@@ -123,7 +123,7 @@ def test_lungs_never_meet_however_near_they_are(gap: int, rows: int, columns: in
     first, second = np.zeros((SIDE, SIDE), np.bool_), np.zeros((SIDE, SIDE), np.bool_)
     first[20:70, 48 - 14 : 48], second[20 + shift : 70 + shift, 48 + gap - 1 : 48 + gap + 13] = True, True
     fields = LungFields((first, second), Hanging.USUAL, Letterbox(rows, columns, 192, 192))
-    wide = fields.widened()
+    wide = fields.widened
     clipped = fields.clipped(np.ones((rows, columns), np.bool_))
     for region in region_masks(clipped):
         lungs = [np.asarray(region & fields.letterbox.mask_to_source(lung.astype(np.float32), 0.5)) for lung in wide]
@@ -144,7 +144,7 @@ def test_a_finding_has_shares_and_zones() -> None:
 
 def test_a_small_finding_at_the_pleura_has_a_lung_and_a_zone() -> None:
     fields = found()
-    wide = fields.letterbox.mask_to_source(fields.widened()[1].astype(np.float32), 0.5)
+    wide = fields.letterbox.mask_to_source(fields.widened[1].astype(np.float32), 0.5)
     rim = wide & ~fields.letterbox.mask_to_source(fields.lungs[1].astype(np.float32), 0.5)
     rim[:280] = False
     lungs = fields.involvement(fields.clipped(rim))
