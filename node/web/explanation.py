@@ -78,7 +78,7 @@ def _prediction(
         NotAnalysed(job.not_analysed.code, job.not_analysed.sentence) if job.not_analysed is not None else None
     )
     # Findings of models in shadow are stored only for comparison and not shown here.
-    findings = tuple(_finding(item, _mask_of(item, masks), models) for item in job.findings if not item.shadow)
+    findings = tuple(finding_of(item, _mask_of(item, masks), models) for item in job.findings if not item.shadow)
     return Prediction(shape=shape, findings=findings, not_analysed=not_analysed, timings=job.timings)
 
 
@@ -87,9 +87,12 @@ def _mask_of(record: FindingRecord, masks: Mapping[str, Mask]) -> Mask | None:
     return np.logical_or.reduce(own) if own else None
 
 
-def _finding(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpec]) -> Finding:
+def finding_of(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpec]) -> Finding:
+    """A stored finding as it was told, with the mask ``bool[rows, columns]`` of its segment."""
     labels = {(spec.name, label.name): label for spec in models for label in spec.labels}
     label = labels.get((record.model, record.label))
+    # Present below its threshold: something that is part of it is, and the stored reason names that.
+    is_implied = record.present and (record.probability or 0.0) < record.threshold
     return Finding(
         label=record.label,
         code=label.code if label is not None else Code(record.label, "99PLEURA", record.label.replace("_", " ")),
@@ -98,4 +101,5 @@ def _finding(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpe
         threshold=record.threshold,
         reason=record.reason,
         mask=mask,
+        implied_by=(record.reason or "a part of it") if is_implied else "",
     )

@@ -95,6 +95,8 @@ def _cells(finding: Finding, item: ExplainedImage, models: Sequence[ModelSpec]) 
 def _answer(finding: Finding) -> str:
     if finding.probability is None:
         return f"not assessed: {finding.reason}"
+    if finding.implied_by:
+        return f"present: {finding.reason or finding.implied_by}"
     return "present" if finding.present else "not detected (not excluded)"
 
 

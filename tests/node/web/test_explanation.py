@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from db.records import FindingRecord
 from models.contract import Finding, NotAnalysed, Prediction, Spacing
 from models.model_spec import Activation, Code, Evidence, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
+from node.web.explanation import finding_of
 from node.web.explanation_page import ExplainedImage, explain_html
 
 CODE = Code("36118008", "SCT", "Pneumothorax")
@@ -88,6 +90,14 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere():
     assert len(reader.sources) == 1
     assert reader.sources[0].startswith("data:image/jpeg;base64,")
     assert not re.search(r"<script|@import|https?://", html)
+
+
+def test_what_is_stored_as_present_is_present_below_its_own_threshold_too():
+    """A whole is present where a part of it is: the report says so, and the page must not say otherwise."""
+    record = FindingRecord("pneumothorax", "m", "1", 0.4, 0.5, present=True, shadow=False, reason="follows from air")
+    assert "<td>present: follows from air</td>" in page(finding_of(record, None, [MODEL]))
+    assert "not detected" not in page(finding_of(replace(record, reason=""), None, [MODEL]))
+    assert "not detected" in page(finding_of(replace(record, present=False, reason=""), None, [MODEL]))
 
 
 def test_a_negative_is_not_excluded():
