@@ -15,7 +15,7 @@ from typing import Any
 from models.contract import ModelUse
 from models.manifest import ManifestError
 from models.model_registry import read_registry
-from models.model_spec import Mode, ModelKind, ModelSpec
+from models.model_spec import LabelSpec, Mode, ModelKind, ModelSpec
 
 PROCESSING_VERSION = 3
 """Raised with every change of the code between stored pixels and findings that may change a result."""
@@ -92,7 +92,7 @@ class Pipeline:
         Raises:
             ManifestError: a model runs after one that is left out.
         """
-        models = tuple(spec for spec in self.models if spec.name in names)
+        models = _bridged((spec for spec in self.models if spec.name in names), self.models)
         conditions = tuple(condition for condition in self.conditions if condition.model in names)
         return self if len(models) == len(self.models) else replace(self, models=models, conditions=conditions)
 
@@ -150,7 +150,7 @@ def load_pipeline(
     registry = read_registry(folder, verify=verify)
     modes = dict.fromkeys(active, Mode.ACTIVE) | dict.fromkeys(shadow, Mode.SHADOW)
     modes |= {name: mode for name, mode in (switches or {}).items() if name in modes}
-    specs = (*registry.active(active), *registry.active(shadow))
+    specs = _bridged((*registry.active(active), *registry.active(shadow)), registry)
     return Pipeline(
         gate=registry.find(gate) if gate else None,
         lungs=registry.find(lungs) if lungs else None,
@@ -161,19 +161,49 @@ def load_pipeline(
 
 
 def _check_places(models: Sequence[ModelSpec]) -> None:
-    """Raise ManifestError where two models would give a third one's finding a place or replace it, or where that model
-    runs and does not report it."""
-    labels = {spec.name: {label.name for label in spec.labels} for spec in models}
+    """Raise ManifestError where two models would give a third one's finding a place or replace it, where that model
+    runs and does not report it, or where no finding is left to send."""
+    labels = {spec.name: {label.name: label for label in spec.labels} for spec in models}
     seen: set[tuple[str, str]] = set()
     for spec in models:
         for label in spec.labels:
             other = label.place_of or label.replaces
-            what = "has the place of" if label.place_of else "replaces"
+            what = f"has the place of '{label.name}'" if label.place_of else f"replaces '{label.name}'"
             if other in labels and label.name not in labels[other]:
-                raise ManifestError(f"'{spec.name}' {what} '{label.name}', which '{other}' does not report")
+                raise ManifestError(f"'{spec.name}' {what}, which '{other}' does not report")
+            if other in labels and labels[other][label.name].place_of:
+                raise ManifestError(f"'{spec.name}' {what} of '{other}', which is only a place")
             if other and (other, label.name) in seen:
                 raise ManifestError(f"two models have the place of '{label.name}' of '{other}', or replace it")
             seen |= {(other, label.name)} if other else set()
+            _check_circle(spec.name, label.name, labels)
+
+
+def _check_circle(name: str, label: str, labels: Mapping[str, Mapping[str, LabelSpec]]) -> None:
+    """Raise ManifestError where a model replaces a finding that, over others, replaces its own."""
+    passed = [name]
+    while own := labels.get(passed[-1], {}).get(label):
+        if own.replaces in passed:
+            raise ManifestError(f"each replaces '{label}' of the next one: {', '.join([*passed, own.replaces])}")
+        passed.append(own.replaces)
+
+
+def _bridged(chosen: Iterable[ModelSpec], known: Iterable[ModelSpec]) -> tuple[ModelSpec, ...]:
+    """The models that are chosen of those that are known; a finding that would replace one of a model that is left out
+    replaces what that one would replace, or the same finding would be sent twice."""
+    chosen = tuple(chosen)
+    names = {spec.name for spec in chosen}
+    replaced = {(spec.name, label.name): label.replaces for spec in known for label in spec.labels}
+
+    def bridged(label: LabelSpec) -> LabelSpec:
+        other, left = label.place_of or label.replaces, dict(replaced)
+        while other not in names and (other, label.name) in left:
+            other = left.pop((other, label.name))
+        if other in (label.place_of, label.replaces):
+            return label
+        return replace(label, place_of=other) if label.place_of else replace(label, replaces=other)
+
+    return tuple(replace(spec, labels=tuple(bridged(label) for label in spec.labels)) for spec in chosen)
 
 
 def _check_condition(condition: Condition, models: Sequence[ModelSpec]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 from models.contract import Finding, ModelInput, Prediction
 from models.lung_fields import LUNG
 from models.manifest import ManifestError, read_manifest
-from models.model_spec import CalibrationSpec, Mode, ModelSpec
+from models.model_registry import BUNDLED
+from models.model_spec import CalibrationSpec, Code, LabelSpec, Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import load_predictor
+from models.same_finding import reconciled
 from tests.models.samples import classifier_graph, manifest, model_input
 from tests.models.test_predictor import lungs
 
 SIDE = 320
+OPACITY = Code("112001", "DCM", "Opacity")
+BASE = read_manifest(BUNDLED / "chest-opacity.toml")
 
 
 def spots() -> ModelInput:
@@ -188,6 +193,103 @@ def test_what_is_in_shadow_or_does_not_run_replaces_nothing(tmp_path: Path, shad
     for before, after in zip(alone.reportable, found.reportable, strict=True):
         assert (before.label, before.model, before.probability) == (after.label, after.model, after.probability)
         np.testing.assert_array_equal(before.mask, after.mask)
+
+
+def says(model: str, replaces: str = "", **changes: object) -> ModelSpec:
+    """A model that is never loaded, with one label."""
+    label = LabelSpec("lung_opacity", OPACITY, 0.5, replaces=replaces)
+    return replace(BASE, name=model, labels=(replace(label, **changes),))  # type: ignore[arg-type]
+
+
+def said(model: str, probability: float | None, mode: Mode = Mode.ACTIVE) -> Finding:
+    return Finding("lung_opacity", OPACITY, model, probability, 0.5, mode, own_probability=probability)
+
+
+def whole(model: str, probability: float) -> Finding:
+    return replace(said(model, probability), label="abnormal")
+
+
+CHAIN = (
+    replace(says("first"), labels=(says("first", parent="abnormal").labels[0], LabelSpec("abnormal", OPACITY, 0.7))),
+    says("second", "first"),
+    says("third", "second"),
+)
+
+
+@pytest.mark.parametrize("order", list(permutations(CHAIN)))
+@pytest.mark.parametrize("middle", [Mode.ACTIVE, Mode.SHADOW])
+def test_of_three_networks_that_replace_each_other_the_last_is_sent(order: tuple[ModelSpec, ...], middle: Mode) -> None:
+    """A site's own network replaces chest-opacity, which replaces chest-classifier; whatever the one between does."""
+    findings = [said("first", 0.1), whole("first", 0.2), said("second", 0.1, middle), said("third", 0.9)]
+    models = [replace(spec, mode=middle) if spec.name == "second" else spec for spec in order]
+    found = {(each.model, each.label): each for each in reconciled(findings, models)}
+    sent = [model for (model, label), each in found.items() if label == "lung_opacity" and each.mode is Mode.ACTIVE]
+    assert sent == ["third"]
+    assert found["third", "lung_opacity"].parent == "abnormal"
+    assert (found["first", "abnormal"].probability, found["first", "abnormal"].present) == (0.9, True)
+
+
+@pytest.mark.parametrize("kept", [("first", "third"), ("third", "first"), ("second", "third"), ("first",)])
+def test_a_network_replaces_over_one_that_does_not_run(kept: tuple[str, ...]) -> None:
+    """A routing rule may choose the first and the last network only."""
+    models = Pipeline(None, CHAIN).only(kept).models
+    findings = [said(name, 0.9) for name in kept] + ([whole("first", 0.2)] if "first" in kept else [])
+    found = [each for each in reconciled(findings, models) if each.label == "lung_opacity"]
+    assert [each.model for each in found if each.mode is Mode.ACTIVE] == [
+        max(kept, key=["first", "second", "third"].index)
+    ]
+
+
+def test_a_place_goes_over_a_network_that_does_not_run(tmp_path: Path) -> None:
+    placing = replace(where(tmp_path, place_of="second"), name="fourth")
+    chosen = Pipeline(None, (*CHAIN[:2], placing)).only(["first", "fourth"])
+    assert chosen.models[1].labels[0].place_of == "first"
+
+
+def test_networks_that_replace_each_other_in_a_circle_are_refused() -> None:
+    for models in permutations([says("a", "b"), says("b", "c"), says("c", "a")]):
+        with pytest.raises(ManifestError, match="each replaces 'lung_opacity' of the next one"):
+            Pipeline(None, models)
+
+
+def test_what_is_only_a_place_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="'other' replaces 'lung_opacity' of 'where', which is only a place"):
+        Pipeline(None, (whether(tmp_path), where(tmp_path), says("other", "where")))
+
+
+@pytest.mark.parametrize(
+    ("second", "first", "sent"), [(None, 0.9, "first"), (0.2, None, "second"), (None, None, "both")]
+)
+def test_no_finding_is_sent_beside_one_of_the_same_name_that_has_no_answer(
+    second: float | None, first: float | None, sent: str
+) -> None:
+    """A vendor's program may say that it cannot tell: "not assessed" contradicts the answer of the other one."""
+    found = reconciled([said("first", first), said("second", second)], [says("first"), says("second", "first")])
+    assert [each.model for each in found if each.mode is Mode.ACTIVE] == (
+        [sent] if sent != "both" else ["first", "second"]
+    )
+
+
+def test_the_one_that_is_sent_is_present_where_a_part_of_it_is() -> None:
+    """The replaced network sends a part of the finding that another one says better."""
+    parts = (says("first").labels[0], LabelSpec("nodule", OPACITY, 0.5, parent="lung_opacity"))
+    nodule = replace(said("first", 0.8), label="nodule")
+    findings = [said("first", 0.8), nodule, said("second", 0.1)]
+    found = reconciled(findings, [replace(says("first"), labels=parts), says("second", "first")])
+    assert [(each.model, each.probability, each.mode.value) for each in found] == [
+        ("first", 0.8, "shadow"),
+        ("first", 0.8, "active"),
+        ("second", 0.8, "active"),
+    ]
+
+
+def test_the_whole_follows_from_what_is_sent_although_only_a_part_of_that_makes_it_present() -> None:
+    implied = replace(said("second", 0.3), implied_by="nodule")
+    found = reconciled([said("first", 0.1), whole("first", 0.2), implied], CHAIN[:2])
+    assert [(each.label, each.present, each.implied_by) for each in found][1:] == [
+        ("abnormal", True, "lung_opacity"),
+        ("lung_opacity", True, "nodule"),
+    ]
 
 
 def test_a_calibrated_map_scales_the_image_and_each_lesion(tmp_path: Path) -> None:
