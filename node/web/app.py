@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from db.queries.statistics import Remembered, Statistics
 from db.queries.system import growth
 from db.queries.worklist import Worklist
 from db.users import Accounts
+from models.contract import ModelInput, Prediction
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
 from node.monitoring.parts import PartsWatch
@@ -309,4 +310,9 @@ def load_image_predictor(settings: Settings, database: Database) -> Predict:
 
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
     resolver = ModelStateResolver(loaded, activated_pipeline(settings))
-    return lambda image: resolver.resolve(database.read(model_states.current_states)).predictor.predict(image)
+
+    def predict(image: ModelInput, models: Collection[str] | None) -> Prediction:
+        predictor = resolver.resolve(database.read(model_states.current_states)).predictor
+        return (predictor if models is None else predictor.only(models)).predict(image)
+
+    return predict

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -23,8 +23,8 @@ from workers.services.expected_route import (
     ExpectedRoute,
     ImageHeader,
     expected_route,
+    models_chosen,
     plan_of,
-    routed_prediction,
 )
 
 _KEPT = 8
@@ -32,8 +32,8 @@ UNREADABLE = "unreadable"
 """Code of a file whose pixels cannot be read."""
 
 
-Predict = Callable[[ModelInput], Prediction]
-"""Analyses one image with the loaded active pipeline, by the model states at that time."""
+Predict = Callable[[ModelInput, Collection[str] | None], Prediction]
+"""Analyses one image with those of the loaded models (None: all), by the model states at that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,12 @@ class Trials:
         """
         tools = self._tools
         header, image = tools.header(data), tools.reader.read_upload(data)
+        # Which finding is sent depends on which models run: none is left out afterwards.
+        chosen = None if header is None else models_chosen(plan_of(header, tools.settings))
         with self._predicting:
             if self._predict is None:
                 self._predict = tools.load()
-            prediction = self._predict(image)
-        if header is not None:
-            prediction = routed_prediction(prediction, plan_of(header, tools.settings), tools.settings)
+            prediction = self._predict(image, chosen)
         trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)
         if header is not None:
             findings = finding_records(prediction, image.spacing, None, image.patient_orientation)

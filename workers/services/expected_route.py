@@ -106,14 +106,9 @@ def plan_of(header: ImageHeader, settings: Settings) -> Plan:
     return Plan(excluded, decision, looked_at, models, routed_destinations(settings.destinations, decision), queue)
 
 
-def routed_prediction(prediction: Prediction, plan: Plan, settings: Settings) -> Prediction:
-    """What is left of a prediction of all models where a routing rule lets some of them run."""
-    idle = {*settings.models.active, *settings.models.shadow}.difference(plan.models)
-    if plan.route is None or plan.route.models is None or not idle:
-        return prediction
-    findings = tuple(finding for finding in prediction.findings if finding.model not in idle)
-    models = tuple(use for use in prediction.models if use.name not in idle)
-    return replace(prediction, findings=findings, models=models)
+def models_chosen(plan: Plan) -> tuple[str, ...] | None:
+    """The models that a routing rule lets run; None where no rule chooses any."""
+    return None if plan.route is None or plan.route.models is None else plan.models
 
 
 def expected_route(

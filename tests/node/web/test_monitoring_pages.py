@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +12,7 @@ from sqlalchemy import update
 
 from config.notifications import Notifications as NotificationSettings
 from config.notifications import Webhook
+from config.routing import RoutingRule
 from config.settings import Models, Triage
 from db import assessments, deliveries, model_states, notifications
 from db.assessments import Assessment, Statement
@@ -30,7 +32,9 @@ from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
 from node.monitoring.remedies import remedy
 from node.web.app import create_app, create_services, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
+from node.web.trials import Trials, TrialTools
 from tests.commands import record_triage, study_facts
+from tests.models.samples import classifier_graph, manifest, radiograph, ramp, written
 from tests.node.web.conftest import CHEAP, NOW, Site, predict_pneumothorax, readers
 from tests.node.web.demo import phantom
 from tests.node.web.history import fill_weeks
@@ -192,9 +196,26 @@ def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: 
     settings = site.settings.model_copy(update={"models": Models(gate="", active=(MODEL,))})
     predict = load_image_predictor(settings, site.services.database)
     image = ModelInput(phantom(), "1.2.3")
-    assert any(finding.mode is Mode.ACTIVE for finding in predict(image).findings)
+    assert any(finding.mode is Mode.ACTIVE for finding in predict(image, None).findings)
     set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
-    assert all(finding.mode is Mode.SHADOW for finding in predict(image).findings)
+    assert all(finding.mode is Mode.SHADOW for finding in predict(image, None).findings)
+
+
+def test_an_image_that_is_tried_meets_the_models_that_a_routing_rule_chooses(site: Site, tmp_path: Path) -> None:
+    """What would replace a finding does not run then, so the finding is sent: not every model answers, less some."""
+    for name, line in (("whether", ""), ("better", 'replaces = "whether"')):
+        file = manifest(classifier_graph(tmp_path / f"{name}.onnx"), name)
+        file.write_text(file.read_text().replace("localised = true", f"localised = true\n{line}", 1))
+    models = Models(gate="", lungs="", folder=tmp_path, active=("whether", "better"))
+    chosen = (RoutingRule(name="one", modalities=("CR",), models=("whether",)),)
+    settings = site.settings.model_copy(update={"models": models, "routing": chosen})
+    tools = TrialTools(readers().uploads, lambda: load_image_predictor(settings, site.services.database), settings)
+    header = {"BodyPartExamined": "CHEST", "ViewPosition": "PA", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+    image = written(radiograph(ramp(600, 600, 12), **header), tmp_path / "a.dcm")
+    trial = Trials(tools).run(image.read_bytes(), "a.dcm", "ada", NOW)
+    assert {(each.label, each.shadow) for each in trial.findings} == {("lung_opacity", False), ("other", True)}
+    assert trial.route is not None
+    assert trial.route.models == (("whether", "1.0.0"),)
 
 
 @pytest.mark.parametrize(
