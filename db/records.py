@@ -176,7 +176,8 @@ class FindingRecord:
     ``side`` is the patient's side on which it lies: left, right, both, unknown (the image does not
     say which way the patient lies), or empty where the model shows no place. ``zones`` are the zones of the lungs
     (upper, middle, lower; separated by commas), ``lung_share`` is the share of the lung that is involved more; both are
-    empty where the lungs were not found. ``lesions`` are its places where they are told apart.
+    empty where the lungs were not found. ``lesions`` are its places where they are told apart. ``placed_by`` is the
+    model with its version whose place it is, where that is another one.
     """
 
     label: str
@@ -195,6 +196,7 @@ class FindingRecord:
     zones: str = ""
     lung_share: float | None = None
     lesions: tuple[LesionRecord, ...] = ()
+    placed_by: str = ""
 
     @property
     def tracking_uids(self) -> tuple[str, ...]:

@@ -457,6 +457,9 @@ class Finding(Base):
         nullable=True,
         comment="Tracking UID and probability of each of its lesions (JSON). NULL: not told apart.",
     )
+    placed_by: Mapped[str] = mapped_column(
+        server_default="", comment="Model and version that its place is from; empty: the model itself."
+    )
     superseded: Mapped[bool] = mapped_column(
         server_default=false(), comment="True: a later revision of the job has replaced it."
     )

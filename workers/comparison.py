@@ -75,7 +75,7 @@ def _change(
         if not _sides_of(found) <= sides_then:
             return None, ()  # known on one side, new on the other
     before = _largest(seen)
-    extent = _extent(before.finding) if _by_the_same(finding, before.finding) else Extent()
+    extent = _extent(before.finding) if _drawn_by_the_same(finding, before.finding) else Extent()
     return Change(code, words, place, _size(now, before), _extent(finding), extent), (before,)
 
 
@@ -95,11 +95,16 @@ def _by_the_same(one: FindingRecord, other: FindingRecord) -> bool:
     return (one.model, one.model_version) == (other.model, other.model_version)
 
 
+def _drawn_by_the_same(one: FindingRecord, other: FindingRecord) -> bool:
+    """Whether their sizes may be compared: two models draw the same finding differently."""
+    return _by_the_same(one, other) and one.placed_by == other.placed_by
+
+
 def _size(now: ComparableFinding, before: ComparableFinding) -> ChangeKind:
     shares = now.finding.lung_share, before.finding.lung_share
     views = {frontal_view(now.view), frontal_view(before.view)}
     same = now.finding.side == before.finding.side != NO_PLACE and views in ({View.PA}, {View.AP})
-    same = same and _by_the_same(now.finding, before.finding)
+    same = same and _drawn_by_the_same(now.finding, before.finding)
     if not same or not shares[0] or not shares[1]:
         return ChangeKind.KNOWN
     return size_change(shares[0], shares[1])

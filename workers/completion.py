@@ -71,8 +71,8 @@ def account_of(
     codes: Mapping[str, Code],
     parents: Mapping[str, str] = MappingProxyType({}),
 ) -> StudyAccount:
-    """What a summary of ``study`` tells; ``codes`` are those of the labels that may leave the node, ``parents`` what
-    each label is part of."""
+    """What a summary of ``study`` tells; ``codes`` are those of the labels of today's models, ``parents`` what each
+    label is part of. A finding of a model that does not run any more is told, too."""
     return StudyAccount(
         priority=decision.priority.value,
         reason=decision.reason,
@@ -153,11 +153,11 @@ def _image(
 
 
 def _findings(job: JobDetail, codes: Mapping[str, Code], parents: Mapping[str, str]) -> tuple[SummaryFinding, ...]:
-    present = [each for each in job.findings if each.present and not each.shadow and each.label in codes]
+    present = [each for each in job.findings if each.present and not each.shadow]
     wholes = {parents.get(each.label, "") for each in present}
     return tuple(
         SummaryFinding(
-            code=codes[each.label],
+            code=codes.get(each.label) or uncoded(each.label),
             probability=each.probability,
             words=each.label.replace("_", " "),
             place=place_text(each.side, filter(None, each.zones.split(","))),
@@ -166,6 +166,15 @@ def _findings(job: JobDetail, codes: Mapping[str, Code], parents: Mapping[str, s
         for each in present
         if each.probability is not None
     )
+
+
+def uncoded(label: str) -> Code:
+    """What stands for the code of a label that no model of today has: it was sent, and must not look like a negative.
+
+    A Code Value has 16 characters (PS3.3 8.8).
+    """
+    words = label.replace("_", " ")
+    return Code(label.replace("_", "").upper()[:16], "99PLEURA", words[:1].upper() + words[1:])
 
 
 def _results(study: StudyDetail, job: JobDetail) -> list[ResultDetail]:

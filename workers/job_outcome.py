@@ -156,6 +156,7 @@ def _record(
         zones=",".join(zones_of(finding)),
         lung_share=max(lung.share for lung in finding.lungs.both) if finding.lungs is not None else None,
         lesions=() if identity is None else _lesions(finding, identity),
+        placed_by=f"{finding.placed_by} {versions.get(finding.placed_by, '')}".strip(),
     )
 
 

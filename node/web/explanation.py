@@ -14,21 +14,26 @@ from pydicom import dcmread
 
 from db.records import FindingRecord
 from db.shown_records import InstanceDetail, JobDetail, StudyDetail
+from db.states import JobState
 from models.contract import Finding, Mask, NotAnalysed, Prediction
 from models.model_registry import Registry
 from models.model_spec import Code, ModelSpec
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
 from node.web.explanation_page import ExplainedImage, explain_html
+from workers.completion import NO_MODEL
 from workers.results.overlay import draw_masks
 from workers.results.result_reader import tracked_masks
+
+_NOT_DONE = {JobState.FAILED: "The analysis failed.", JobState.ON_HOLD: "The analysis waits for a person."}
 
 
 def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
     """The page about a study as HTML; ``store`` is the store folder, ``registry`` has the codes and model cards."""
     models = [spec for spec in registry if spec.name in {item.model for job in detail.jobs for item in job.findings}]
     instances = {item.id: item for item in detail.instances}
-    images = [_image(job, instances[job.instance_id], detail, store, models) for job in detail.jobs]
+    jobs = [job for job in detail.jobs if job.state is not JobState.WITHDRAWN]
+    images = [_image(job, instances[job.instance_id], detail, store, models) for job in jobs]
     not_eligible = [item for item in detail.instances if item.not_eligible is not None]
     reason = detail.row.reason + "".join(
         f" Image {item.id} is not eligible: {item.not_eligible.sentence}"
@@ -74,12 +79,19 @@ def _prediction(
     job: JobDetail, shape: tuple[int, int], masks: Mapping[str, Mask], models: Sequence[ModelSpec]
 ) -> Prediction:
     """The prediction of a job; a finding (or each of its lesions) and its segment have the same tracking UID."""
-    not_analysed = (
-        NotAnalysed(job.not_analysed.code, job.not_analysed.sentence) if job.not_analysed is not None else None
-    )
     # Findings of models in shadow are stored only for comparison and not shown here.
     findings = tuple(finding_of(item, _mask_of(item, masks), models) for item in job.findings if not item.shadow)
-    return Prediction(shape=shape, findings=findings, not_analysed=not_analysed, timings=job.timings)
+    return Prediction(shape=shape, findings=findings, not_analysed=not_analysed_of(job), timings=job.timings)
+
+
+def not_analysed_of(job: JobDetail) -> NotAnalysed | None:
+    """Why a job has nothing to show that could be read as a negative; None where it has."""
+    if job.not_analysed is not None:
+        return NotAnalysed(job.not_analysed.code, job.not_analysed.sentence)
+    if any(not finding.shadow for finding in job.findings):
+        return None
+    done = job.state is JobState.DONE or job.findings
+    return NotAnalysed("", NO_MODEL if done else _NOT_DONE.get(job.state, "It waits for its analysis."))
 
 
 def _mask_of(record: FindingRecord, masks: Mapping[str, Mask]) -> Mask | None:

@@ -132,6 +132,16 @@ def test_what_another_network_left_out_is_not_new_and_its_sizes_are_not_compared
     assert kind(on_film(), on_film(probability=0.1, **other), on_film(probability=0.1)) is NEW, "both looked for it"
 
 
+@pytest.mark.parametrize(("now", "then"), [("", "unet 1.0"), ("unet 1.0", ""), ("unet 1.0", "unet 2.0")])
+def test_the_sizes_of_places_that_different_networks_draw_are_not_compared(now: str, then: str) -> None:
+    """One network says whether on both films, and its place is that of another one (``place_of``) on one of them."""
+    film = on_film(lung_share=0.9, placed_by=now)
+    (change,) = changes([film], on_film(lung_share=0.1, placed_by=then))
+    assert (change.kind, change.before) == (KNOWN, Extent())
+    assert kind(film, on_film(probability=0.1, placed_by=then)) is NEW
+    assert kind(film, on_film(lung_share=0.1, placed_by=now)) is LARGER
+
+
 def test_what_a_lower_threshold_shows_is_not_new() -> None:
     now = on_film(probability=0.4, threshold=0.3)
     assert kind(now, on_film(probability=0.35, threshold=0.5)) is None

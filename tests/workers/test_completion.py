@@ -32,7 +32,8 @@ from tests.workers.harness import CR, radiograph
 from workers.completion import account_of, analysed_instance, latest_summary, needs_summary
 from workers.job_outcome import EncodedResult
 from workers.results.encoder import Equipment
-from workers.results.study_account import ImageAccount, Reference, SummaryFinding
+from workers.results.study_account import ImageAccount, Reference, StudyAccount, SummaryFinding
+from workers.results.summary import sentence_about
 from workers.study_summary import Summariser
 from workers.triage import decide
 
@@ -139,8 +140,8 @@ def images(study: Study) -> tuple[ImageAccount, ...]:
 
 
 def test_each_image_is_accounted_for(study: Study) -> None:
-    absent, shadow, unknown = finding(probability=0.1), finding(shadow=True), finding("new")
-    study.add(outcome(finding(), absent, shadow, unknown))
+    absent, shadow = finding(probability=0.1), finding(shadow=True)
+    study.add(outcome(finding(), absent, shadow))
     study.add(outcome(number=2, not_analysed=NotEligible("rotated", "The image lies on its side.")))
     study.add(not_eligible=NOT_ELIGIBLE)
     study.add(fails=True)
@@ -155,6 +156,15 @@ def test_each_image_is_accounted_for(study: Study) -> None:
     )
     assert (not_eligible.analysed, not_eligible.reason, not_eligible.reports) == (False, "This is a lateral view.", ())
     assert (failed.analysed, failed.failed) == (False, True)
+
+
+def test_what_a_model_has_found_that_does_not_run_any_more_is_told(study: Study) -> None:
+    """It was sent with its image: a summary without it would read like a negative."""
+    study.add(outcome(finding("pulmonary_consolidation", 0.7)))
+    (image,) = images(study)
+    code = Code("PULMONARYCONSOLI", "99PLEURA", "Pulmonary consolidation")
+    assert image.findings == (SummaryFinding(code, 0.7, "pulmonary consolidation"),)
+    assert sentence_about(StudyAccount("routine", "", (image,))) == "AI: pulmonary consolidation, 70 %"
 
 
 def test_what_a_finding_is_part_of_follows_from_it_whichever_model_sends_it(study: Study) -> None:

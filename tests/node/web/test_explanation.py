@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from db.records import FindingRecord
+from db.shown_records import JobDetail
+from db.states import JobState
 from models.contract import Finding, NotAnalysed, Prediction, Spacing
 from models.model_spec import Activation, Code, Evidence, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
-from node.web.explanation import finding_of
+from node.web.explanation import finding_of, not_analysed_of
 from node.web.explanation_page import ExplainedImage, explain_html
+from tests.workers.builders import NOON
 
 CODE = Code("36118008", "SCT", "Pneumothorax")
 MODEL = ModelSpec(
@@ -116,6 +120,28 @@ def test_not_analysed_is_no_negative():
     assert "A lateral view." in html
     assert "not a negative" in html
     assert "<img" not in html
+
+
+@pytest.mark.parametrize(
+    ("state", "shadow", "reason"),
+    [
+        (JobState.FAILED, None, "The analysis failed."),
+        (JobState.ON_HOLD, None, "waits for a person"),
+        (JobState.QUEUED, None, "waits for its analysis"),
+        (JobState.DONE, True, "Every model is switched off or in shadow."),
+        (JobState.QUEUED, False, ""),
+        (JobState.DONE, False, ""),
+    ],
+)
+def test_an_image_without_a_finding_to_show_is_not_left_empty(
+    state: JobState, shadow: bool | None, reason: str
+) -> None:
+    """An empty table reads like a negative. What an earlier revision has told stays told."""
+    own = () if shadow is None else (FindingRecord("a", "m", "1", 0.4, 0.5, present=False, shadow=shadow),)
+    job = JobDetail(1, 1, "p", 1, state, 1, False, "", "", None, {}, NOON, None, None, None, findings=own)
+    why = not_analysed_of(job)
+    assert reason in ("" if why is None else why.sentence)
+    assert (why is None) is (not reason)
 
 
 def test_data_is_never_markup():
