@@ -210,9 +210,9 @@ def test_an_image_that_is_tried_meets_the_models_that_a_routing_rule_chooses(sit
     chosen = (RoutingRule(name="one", modalities=("CR",), models=("whether",)),)
     settings = site.settings.model_copy(update={"models": models, "routing": chosen})
     tools = TrialTools(readers().uploads, lambda: load_image_predictor(settings, site.services.database), settings)
-    header = {"BodyPartExamined": "CHEST", "ViewPosition": "PA", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
-    image = written(radiograph(ramp(600, 600, 12), **header), tmp_path / "a.dcm")
-    trial = Trials(tools).run(image.read_bytes(), "a.dcm", "ada", NOW)
+    image = radiograph(ramp(600, 600, 12), BodyPartExamined="CHEST", StudyInstanceUID="1.2", SeriesInstanceUID="1.3")
+    file = written(image, tmp_path / "a.dcm")
+    trial = Trials(tools).run(file.read_bytes(), "a.dcm", "ada", NOW)
     assert {(each.label, each.shadow) for each in trial.findings} == {("lung_opacity", False), ("other", True)}
     assert trial.route is not None
     assert trial.route.models == (("whether", "1.0.0"),)
