@@ -28,9 +28,9 @@ def rules_of(settings: Settings) -> Rules:
     return Rules(notification_rules(settings), patients)
 
 
-def database_of(settings: Settings, engine: Engine | None = None) -> Database:
+def database_of(settings: Settings, engine: Engine | None = None, kind: type[Database] = Database) -> Database:
     """The database of this node: that of ``engine``, or else the configured one."""
-    return Database(engine or connect(settings.database_url), rules_of(settings))
+    return kind(engine or connect(settings.database_url), rules_of(settings))
 
 
 def triage_study(study_id: int, database: Database, rules: Triage, now: datetime) -> TriageDecision:

@@ -14,6 +14,7 @@ from config.logging import quieten_libraries
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate
+from db.group_commit import GroupCommit
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SPOOL, InstanceStore
 from node.dicom.job_dispatcher import JobDispatcher
@@ -52,7 +53,7 @@ def open_receiver_tools(settings: Settings, spool: str = SPOOL) -> Iterator[Rece
     engine = connect(settings.database_url)
     task_queue = TaskQueue(settings.broker_url)
     dispatcher = JobDispatcher(task_queue)
-    database = database_of(settings, engine)
+    database = database_of(settings, engine, GroupCommit if engine.dialect.name == "sqlite" else Database)
     transfers = ReceivedTransfers(lambda entries: database.write(write_transfers, entries), utc_now)
     try:
         migrate(engine)
@@ -70,8 +71,7 @@ def open_receiver_tools(settings: Settings, spool: str = SPOOL) -> Iterator[Rece
             rule_digests(settings, pipeline),
             settings.models,
         )
-        write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
-        receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)
+        receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, transfers.stored)
         receiver.recover()
         dispatcher.dispatch()
         missing = (database, started_at, ending)

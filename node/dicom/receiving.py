@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -90,9 +89,6 @@ class InstanceReceiver:
     """Handles received data sets. Safe to share between the threads of several associations.
 
     ``stored`` is told of each instance that is stored and recorded, and returns at once.
-
-    ``write_lock`` is held while recording. SQLite has one writer, and a second one retries after growing sleeps: with
-    eight associations an image sometimes waited for most of a second. A lock wakes the next thread at once.
     """
 
     def __init__(
@@ -102,7 +98,6 @@ class InstanceReceiver:
         enqueue: Enqueue,
         policy: Policy,
         clock: Clock,
-        write_lock: AbstractContextManager[object] | None = None,
         stored: Stored = _not_told,
     ) -> None:
         self._store = store
@@ -110,7 +105,6 @@ class InstanceReceiver:
         self._enqueue = enqueue
         self._policy = policy
         self._clock = clock
-        self._write_lock = write_lock or nullcontext()
         self._stored = stored
 
     def answer(self, spooled: SpooledInstance) -> Answer:
@@ -201,8 +195,7 @@ class InstanceReceiver:
         received = self._describe(header, command, spool.digest, path, spool.byte_count, decision)
         content = self._read_content(received, not_eligible)
         try:
-            with self._write_lock:
-                instance_id = self._record(received, not_eligible, content)
+            instance_id = self._record(received, not_eligible, content)
         except Exception as error:
             # After a lost connection it is unknown whether the row was committed, so the bytes must stay for now.
             self._store.mark_failed(spool)

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from config.settings import load as settings_of
-from tests.campaigns import chaos, clock, full_disk, load, power_cut
+from tests.campaigns import chaos, clock, full_disk, load, power_cut, receiving_cut
 from tests.campaigns.destination import Held
 from tests.campaigns.disk import Disk, DiskError
 from tests.campaigns.outcome import Outcome
@@ -113,6 +113,11 @@ def test_short_chaos(folder: Path, database: str) -> None:
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_short_power_cuts(disks: None, folder: Path, database: str) -> None:
     check(power_cut.run(folder, SEED, 2, database, quiet, longest=3), 10)
+
+
+@pytest.mark.campaign
+def test_a_short_power_cut_while_eight_associations_send(disks: None, folder: Path) -> None:
+    check(receiving_cut.run(folder, SEED, 1, 8, quiet, longest=2), 20)
 
 
 @pytest.mark.campaign

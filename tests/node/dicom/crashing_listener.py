@@ -19,8 +19,8 @@ from sqlalchemy import Engine, event
 from config.listener import Listener
 from config.settings import Eligibility
 from db import instances
-from db.database import Database
 from db.engine import connect, migrate
+from db.group_commit import GroupCommit
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.receiving import InstanceReceiver, Policy
@@ -104,7 +104,7 @@ class TrappedStore(InstanceStore):
         self._trap.pass_by("linked")
 
 
-class TrappedDatabase(Database):
+class TrappedDatabase(GroupCommit):
     """A database that the process outlives by a moment."""
 
     def __init__(self, engine: Engine, trap: Trap) -> None:

@@ -21,6 +21,7 @@ from config.settings import Eligibility, Models
 from config.tls import Tls
 from db.database import Database
 from db.engine import connect, migrate
+from db.group_commit import GroupCommit
 from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
@@ -97,7 +98,7 @@ def listening(
         rule_digests=rule_digests,
         models=models or Models(),
     )
-    database = database or Database(engine, NO_RULES)
+    database = database or (GroupCommit if engine.dialect.name == "sqlite" else Database)(engine, NO_RULES)
     receiver = InstanceReceiver(store, database, lambda jobs, _: dispatched.extend(jobs), policy, utc_now)
     receiver.recover()
     counted = Database(engine, NO_RULES)
