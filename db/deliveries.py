@@ -313,13 +313,13 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
     anything else that waits for this destination because it has not answered.
 
     Raises:
-        TransitionError: it is being sent, or withdrawn.
+        TransitionError: it is being sent, or withdrawn, or a newer revision stands for it.
         StudyOnHoldError: its study must be released first.
     """
     found = _row(connection, delivery_id, lock=False)
     study = lock_study(connection, found.study_id)
     row = _row(connection, delivery_id)
-    if row.state is DeliveryState.SENDING:
+    if row.state is DeliveryState.SENDING or row.stale_code:
         raise TransitionError("delivery", delivery_id, row.state.value, DeliveryState.PENDING.value)
     if study.on_hold:
         raise StudyOnHoldError(study.id, study.hold_reason)

@@ -52,8 +52,8 @@ def mark_replaced(
     for row in rows:
         arrived = "it" if row.sent_at else "it may have arrived, and then it"
         note = f"Revision {revision} replaces it: {arrived} must be removed there."
-        # What a destination removes at our own word must not be sent again as lost.
-        values = {"stale_code": FOR_QUALITY, "error": note, "verify_due_at": None}
+        # What a destination removes at our own word must not be sent again as lost, whatever it was asked before.
+        values = {"stale_code": FOR_QUALITY, "error": note, "verify_due_at": None, "transaction_uid": None}
         connection.execute(update(tables.Delivery).where(tables.Delivery.id == row.id).values(**values))
         events.append(event(study_id, "delivery", row.id, row.state.value, row.state.value, note, actor, now))
     write_events(connection, events)

@@ -6,8 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from db import deliveries, holds, jobs, rejection_notes, stale_objects, studies
+from db import deliveries, holds, jobs, rejection_notes, stale_objects, studies, verification
 from db.database import Database
+from db.errors import TransitionError
 from db.leases import LEASE, renew
 from db.queries import study_details
 from db.records import FOR_QUALITY, FOR_SAFETY, NOTE, RejectionNote, ResultRecord
@@ -117,6 +118,20 @@ def test_a_newer_revision_makes_the_sent_one_stale_once_it_has_left_itself(datab
     assert stale.id not in database.read(deliveries.to_enqueue, NOW + HOUR, MINUTE), (
         "nobody asks any more whether it is there"
     )
+
+
+def test_what_a_newer_revision_stands_for_is_not_sent_once_more(database: Database) -> None:
+    """Neither at an answer to what the destination was asked before, nor by a person: it would stand beside, or after,
+    the one that replaces it."""
+    job_id = sent(database)
+    (old,) = (one for one in database.read(study_details.study_detail, study_of(database)).deliveries if one.sent_at)
+    (asked,) = database.write(verification.claim, old.id, "2.25.7", NOW + MINUTE, MINUTE)
+    again(database, job_id)
+    assert database.write(verification.send_again, asked, "it does not hold it", NOW + MINUTE) is False
+    assert database.write(verification.postpone, asked, "later", NOW + HOUR) is False
+    assert database.read(verification.asked_in, "2.25.7", [asked.sop_instance_uid]) == ()
+    with pytest.raises(TransitionError):
+        database.write(deliveries.requeue, old.id, "admin", "again", NOW)
 
 
 def test_a_newer_summary_makes_the_sent_one_stale(database: Database) -> None:
