@@ -21,6 +21,7 @@ class RecordingTaskQueue(TaskQueue):
     def __init__(self, *, works: bool = True, there: frozenset[int] = frozenset()) -> None:
         self.works, self.there = works, there
         self.dispatched: list[tuple[int, bool] | int] = []
+        self.asked = 0
 
     @property
     def jobs(self) -> list[tuple[int, bool]]:
@@ -33,6 +34,10 @@ class RecordingTaskQueue(TaskQueue):
     def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = JOBS) -> bool:
         self.dispatched.extend(jobs)
         return self.works
+
+    def stat_waits(self, queue: str = JOBS) -> bool:
+        self.asked += 1
+        return False
 
     def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         self.dispatched.extend(delivery_ids)

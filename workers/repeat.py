@@ -7,6 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from sqlalchemy.exc import OperationalError
+
+from workers.errors import database_problem
+
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -21,9 +25,13 @@ def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float
     while not stop.wait(pause):
         try:
             once()
-        except Exception:
+        except Exception as error:
             pause = min(max(pause, seconds) * 2, _LONGEST_PAUSE_SECONDS)
-            log.exception("a round failed; again in %.0f s", pause)
+            if isinstance(error, OperationalError):  # no fault of this code: a sentence instead of a traceback
+                name, reason = threading.current_thread().name, database_problem(error)
+                log.error("a round of %s failed: %s; again in %.0f s", name, reason, pause)
+            else:
+                log.exception("a round failed; again in %.0f s", pause)
         else:
             pause = seconds
 

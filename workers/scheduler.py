@@ -25,7 +25,7 @@ from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
 from workers.enqueue import TaskQueue
-from workers.errors import where_in_code
+from workers.errors import database_problem, where_in_code
 from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.open_database import triage_again
 from workers.retention import Retention
@@ -126,6 +126,9 @@ class Scheduler:
     def _run(self, name: str, step: Callable[[], None]) -> None:
         try:
             step()
+        except OperationalError as error:  # no fault of this code: a sentence instead of a traceback
+            reason = database_problem(error)
+            log.error("the scheduler could not %s: %s; again in %.0f s", name, reason, self.pauses.failed(name))
         except Exception:
             log.exception("the scheduler could not %s; again in %.0f s", name, self.pauses.failed(name))
         else:
@@ -148,8 +151,8 @@ class Scheduler:
             enqueue_jobs(self.database, self.task_queue, self._quiet, self.clock(), queue)
 
     def look_at_the_queues(self) -> None:
-        """Once a minute, find jobs in queues that this configuration does not have, and let them wait where they are
-        taken."""
+        """Once a minute, find jobs in queues that this configuration does not have, let them wait where they are
+        taken, and see whether the broker answers."""
         if self.elapsed() < self.queues_due:
             return
         models = self.settings.models
@@ -159,6 +162,9 @@ class Scheduler:
             if moved:
                 self.database.write(jobs.put_into_queue, moved, queue)
                 log.info("%d jobs wait in %s now: the configuration has changed", len(moved), queue)
+        self.task_queue.stat_waits(
+            analysis_queues(models)[0]
+        )  # a broker that is away is in the log on a quiet night, too
         if len(found) < _JOBS_AT_ONCE:
             self.queues_due = self.elapsed() + _QUEUES_SECONDS
 

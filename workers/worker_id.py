@@ -117,7 +117,7 @@ def running_parts(folder: Path) -> tuple[RunningPart, ...]:
     for path in _lock_files(folder):
         place = path.name.removesuffix(_LOCK).partition("-")[2]
         with suppress(FileNotFoundError):
-            if (lock := _locked(path, "r+")) is not None:
+            if (lock := _locked(path, "r")) is not None:  # not for writing: the file system may be read-only
                 lock.close()
                 continue
             found.append(_described(place, _text_of(path)))
@@ -180,14 +180,17 @@ def remove_place(path: Path) -> None:
 
 
 def _locked(path: Path, mode: str) -> IO[str] | None:
-    """The open lock file, None where a process holds it; ``a+`` makes one that is missing, ``r+`` does not."""
+    """The open lock file, None where a process holds it; ``a+`` makes one that is missing, ``r+`` and ``r`` do not.
+
+    ``r`` is enough to see whether a process holds it, and needs no right to write.
+    """
     if path in _held:
         if not _held[path].closed:
             return None
         del _held[path]
     lock = path.open(mode, encoding="ascii")
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, (fcntl.LOCK_SH if mode == "r" else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         return None

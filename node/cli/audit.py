@@ -59,8 +59,13 @@ def _anchors(kept: tuple[IO[str], ...]) -> Iterator[Link]:
 @click.option(
     "--format", "kind", type=click.Choice(list(FORMATS)), default="csv", show_default=True, help="Form of the entries."
 )
-@click.option("--since", type=_DAY, help="Entries from this day or moment (UTC) on.")
-@click.option("--until", type=_DAY, help="Entries before this day or moment (UTC).")
+@click.option(
+    "--since",
+    type=_DAY,
+    metavar="DATE",
+    help="Entries from this day or moment (UTC) on: 2026-01-31, or 2026-01-31T14:00:00.",
+)
+@click.option("--until", type=_DAY, metavar="DATE", help="Entries before this day or moment (UTC).")
 @click.option("--actor", "who", default="", help="Entries of this user, AE title or part of the node.")
 @click.option("--event", type=click.Choice([event.value for event in AuditEvent]), help="Entries of this event.")
 @click.option("--study", "study_id", type=click.IntRange(min=1), help="Entries of this study, by its number.")

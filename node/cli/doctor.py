@@ -22,7 +22,7 @@ _MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
 @json_option
 @click.pass_context
 def doctor(context: click.Context, no_peers: bool, as_json: bool) -> None:
-    """Check settings, store, database, broker, models and destinations, and print a remedy for each problem.
+    """Check each part of the node, and print what a problem does to studies and how to fix it.
 
     Exit status 1 if anything is not ok.
     """
@@ -38,5 +38,6 @@ def doctor(context: click.Context, no_peers: bool, as_json: bool) -> None:
 def _table(checks: list[Check]) -> Table:
     table = Table("part", "", "found", "remedy", box=None, pad_edge=False)
     for check in checks:
-        table.add_row(escape(check.part), _MARKS[check.ok], escape(check.found), escape(check.remedy))
+        found = f"{check.found}. {check.effect}" if check.effect else check.found
+        table.add_row(escape(check.part), _MARKS[check.ok], escape(found), escape(check.remedy))
     return table

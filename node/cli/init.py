@@ -48,11 +48,30 @@ def _pacs(value: str | Pacs) -> Pacs:
 
 
 @click.command()
-@click.option("--ae-title", prompt="AE title of this node", default="PLEURA", type=_ae_title)
 @click.option(
-    "--pacs", prompt="PACS, as AETITLE@HOST:PORT (nothing for none)", default="", show_default=False, type=_pacs
+    "--ae-title",
+    prompt="AE title of this node",
+    default="PLEURA",
+    type=_ae_title,
+    metavar="AE",
+    help="AE title of this node.",
 )
-@click.option("--folder", prompt="Folder for images and results", default="var", type=click.Path(path_type=Path))
+@click.option(
+    "--pacs",
+    prompt="PACS, as AETITLE@HOST:PORT (nothing for none)",
+    default="",
+    show_default=False,
+    type=_pacs,
+    metavar="AETITLE@HOST:PORT",
+    help="PACS that sends to this node and gets its results; an empty text for none.",
+)
+@click.option(
+    "--folder",
+    prompt="Folder for images and results",
+    default="var",
+    type=click.Path(path_type=Path),
+    help="Folder for images and results.",
+)
 @click.option("--force", is_flag=True, help="Replace a configuration file that is there.")
 @click.pass_context
 def init(context: click.Context, ae_title: str, pacs: Pacs, folder: Path, force: bool) -> None:

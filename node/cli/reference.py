@@ -69,8 +69,8 @@ def _value(option: click.Option) -> str:
     """What stands behind the option's name; nothing for a flag."""
     if option.is_flag:
         return ""
-    if option.metavar is None and isinstance(option.type, click.types.FuncParamType | click.Choice):
-        return f" {option.human_readable_name.upper()}"
+    if option.metavar is None and isinstance(option.type, click.Choice):
+        return f" {option.opts[0].lstrip('-').replace('-', '_').upper()}"
     return " " + option.make_metavar(click.Context(click.Command(""))).replace("INTEGER RANGE", "INTEGER")
 
 

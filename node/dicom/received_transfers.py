@@ -84,6 +84,7 @@ class ReceivedTransfers:
         self._write, self._now, self._elapsed = write, now, elapsed
         self._lock = threading.Lock()
         self._counts: dict[_Key, _Count] = {}
+        self._failed = False
         self._some, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="received transfers", daemon=True)
         self._thread.start()
@@ -123,13 +124,19 @@ class ReceivedTransfers:
         try:
             self._write([_entry(key, count) for key, count in due.items()])
         except SQLAlchemyError as error:
-            log.error("the audit trail cannot be written, and is later: %s", type(error).__name__)
+            if not self._failed:  # it is tried every second: once is enough for the log
+                log.error("the audit trail of what peers send cannot be written (%s): kept here", type(error).__name__)
+            self._failed = True
             with self._lock:
                 for key, count in due.items():
                     if (newer := self._counts.get(key)) is not None:
                         count.instances.update(newer.instances)
                         count.latest, count.last_row = newer.latest, max(count.last_row, newer.last_row)
                     self._counts[key] = count
+            return
+        if self._failed:
+            log.info("the audit trail of what peers send is written again")
+        self._failed = False
 
     def close(self, seconds: float = 2.0) -> None:
         """Write the rest and end."""
@@ -220,6 +227,6 @@ def record_missing(database: Database, before: datetime, stop: threading.Event) 
             while count := database.write(write_missing, before):
                 log.warning("the audit trail has got %d instances of a listener that was killed", count)
         except SQLAlchemyError as error:
-            log.error("the audit trail cannot be written, and is later: %s", type(error).__name__)
+            log.error("the audit trail cannot be written (%s): tried again later", type(error).__name__)
         else:
             return

@@ -5,6 +5,7 @@ Files are sent as they are on the disk: each in its own transfer syntax, never r
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from workers.association import is_stored, open_association, status_text
 from workers.tls import ClientContext, TlsError, client_context
 
 # PS3.8 9.3.2.2: presentation context identifiers are the odd numbers from 1 to 255.
+_CONNECT_SECONDS = 2.0
 _CONTEXTS_PER_ASSOCIATION = 128
 
 
@@ -187,4 +189,13 @@ def _associate(peer: Peer, contexts: set[tuple[str, str]]) -> Association:
         return association
     if association.is_rejected:
         raise RejectedError(f"{where} rejects the association: {association.acceptor.primitive.reason_str}")
-    raise SendError(f"{where} cannot be reached: is it running, and are address and port right?")
+    raise SendError(f"{where} {_silence(peer)}")
+
+
+def _silence(peer: Peer) -> str:
+    """Why no association came about, which the library does not tell: nothing listens, or a program says nothing."""
+    try:
+        socket.create_connection((peer.host, peer.port), timeout=min(peer.timeout_seconds, _CONNECT_SECONDS)).close()
+    except OSError:
+        return "cannot be reached: is it running, and are address and port right?"
+    return "accepts connections and answers no association request: it hangs, or speaks no DICOM on this port"

@@ -152,6 +152,7 @@ def _check_embedded_broker(settings: Settings) -> Check:
     try:
         binary = server_binary(settings.broker.server)
     except BrokerError as error:
-        return Check("broker", False, str(error), "set broker.url to a Redis, or broker.server to a redis-server")
+        remedy, effect = "set broker.url to a Redis, or broker.server to a redis-server", "The node does not start."
+        return Check("broker", False, str(error), remedy, effect)
     running = embedded_broker_runs(settings)
     return Check("broker", True, f"embedded, {'running' if running else 'starts with pleura serve'} ({binary.name})")

@@ -6,8 +6,11 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta, tzinfo
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
@@ -39,9 +42,10 @@ from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
 from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.certificates import check_certificates, check_tls
-from node.monitoring.check import Check
+from node.monitoring.check import Check, with_effect
 from node.monitoring.disk import check_room
 from node.monitoring.extras import missing_extras
+from node.monitoring.parts import check_parts
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_dicomweb, check_hl7, check_listener
 from node.monitoring.queue_health import check_queues, unserved_here
@@ -58,12 +62,18 @@ from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)
 _CALLERS = 3
+_PEER_SECONDS = 5.0
+_AT_ONCE = 8
 _LATEST_ENTRIES = 1000
 _LATE_ENTRIES = timedelta(minutes=10)
 
 
 def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     """Check every part in ``settings`` one after the other; with ``peers`` also what others run."""
+    return map(with_effect, _checks(settings, peers))
+
+
+def _checks(settings: Settings, peers: bool) -> Iterator[Check]:
     yield Check("settings", True, "read and valid")
     yield check_store(settings)
     yield check_permissions(settings)
@@ -78,6 +88,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     if peers:
         yield from check_model_servers(settings)
     running = embedded_broker_runs(settings)
+    yield from check_parts(settings)
     yield check_listener(settings, running)
     yield check_admin(settings, running)
     if settings.hl7.enabled:
@@ -97,10 +108,17 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
         yield from check_audit(settings, peers=peers)
     if not settings.destinations:
         yield Check("destinations", False, "none is configured", "add [[destinations]]: results are not sent")
-    for destination in settings.destinations if peers else ():
-        yield check_destination(settings, destination)
+    if peers and settings.destinations:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # several that hang cost no more time than one
+            yield from pool.map(partial(_check_soon, settings), settings.destinations)
     for channel in enabled_channels(settings) if peers else ():
         yield check_channel(settings, channel)
+
+
+def _check_soon(settings: Settings, destination: Destination) -> Check:
+    """The check of a destination, which has no longer than a person at a terminal wants to wait."""
+    seconds = min(destination.timeout_seconds, _PEER_SECONDS)
+    return check_destination(settings, destination.model_copy(update={"timeout_seconds": seconds}))
 
 
 def check_store(settings: Settings) -> Check:
@@ -110,9 +128,7 @@ def check_store(settings: Settings) -> Check:
     if not existing.is_dir():
         return Check("store", False, f"{existing} is no folder", "set store.folder to a folder")
     if not os.access(existing, os.W_OK):
-        return Check(
-            "store", False, f"{existing} cannot be written", "make it writable for this user, or set store.folder"
-        )
+        return _unwritable(existing)
     free = shutil.disk_usage(existing).free
     if free < settings.store.minimum_free_bytes:
         least = settings.store.minimum_free_bytes
@@ -127,6 +143,15 @@ def check_store(settings: Settings) -> Check:
             "store", False, f"{aside} files are set aside", f"send those images again, then empty {folder / SET_ASIDE}"
         )
     return Check("store", True, f"{free / 1e9:.1f} GB free in {folder}")
+
+
+def _unwritable(folder: Path) -> Check:
+    """Why the store cannot be written: the file system takes nothing more, or the user may not."""
+    found, remedy = f"{folder} cannot be written", "make it writable for this user, or set store.folder"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        found = f"{folder} is on a file system that is read-only"
+        remedy = "see the system's log (`dmesg`) for errors of the disk, then mount it writable again"
+    return Check("store", False, f"{found}: images are refused with 0xA700, and their senders try again", remedy)
 
 
 def check_database(settings: Settings) -> Check:

@@ -214,14 +214,17 @@ class NodeMetrics:
     def _parts(self, places: dict[str, str]) -> Metric:
         running = set(places.values())
         parts = {part: part in running for part in self._readiness.parts}
-        parts |= {"database": self._readiness.database(), "broker": self._readiness.broker()}
-        text = "1 if a part of the node runs and can be used, else 0."
+        ready = self._readiness
+        parts |= {"database": ready.database(), "broker": ready.broker(), "store": ready.store()}
+        text = "1 if a part of the node runs and can be used, else 0. The store: it can be written, and has room."
         return gauge("pleura_part_up", text, ("part",), [((part,), up) for part, up in parts.items()])
 
     def _disk(self) -> Iterator[Metric]:
         disk = shutil.disk_usage(self._settings.store.folder)
         yield gauge("pleura_store_free_bytes", "Free space on the disk of the store.", (), [((), disk.free)])
         yield gauge("pleura_store_size_bytes", "Size of the disk of the store.", (), [((), disk.total)])
+        least = self._settings.store.minimum_free_bytes
+        yield gauge("pleura_store_minimum_free_bytes", "Below this free space images are refused.", (), [((), least)])
 
     def _certificates(self) -> Metric:
         values = []

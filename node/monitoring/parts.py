@@ -7,14 +7,30 @@ are seen, too, where they share the store.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from config.settings import Settings
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
+from node.monitoring.check import EFFECTS, Check
+from workers.analysis_queues import analysis_queues
 from workers.worker_id import RunningPart, running_parts
+
+LISTENER, DELIVERIES, SCHEDULER = "listener", "deliveries", "scheduler"
+
+_KNOWN = {
+    LISTENER: ("the listener", EFFECTS["listener"]),
+    DELIVERIES: ("the delivery worker", "No result is sent; all of them wait here."),
+    SCHEDULER: (
+        "the scheduler",
+        "Studies get no summary, what was interrupted is not tried again, and old files are not removed.",
+    ),
+    "hl7": ("the HL7 listener", EFFECTS["HL7 listener"]),
+    "dicomweb": ("the DICOMweb server", EFFECTS["DICOMweb server"]),
+}
 
 QUEUES = {"scheduler": "notifications"}
 """The queue that a kind of process works off, where it is not called like the queue."""
@@ -39,6 +55,32 @@ class PartStatus:
     waiting: Waiting | None = None
 
 
+def part_names(settings: Settings) -> tuple[str, ...]:
+    """The parts of this node that are processes of their own and have a place in the store."""
+    chosen = (part for part in ("hl7", "dicomweb") if getattr(settings, part).enabled)
+    return (LISTENER, *analysis_queues(settings.models), DELIVERIES, SCHEDULER, *chosen)
+
+
+def check_parts(settings: Settings) -> Iterator[Check]:
+    """Each part that does not run while others do, on whatever machine. A node that is stopped has no fault.
+
+    One that has never received anything is not told of.
+    """
+    folder, names = settings.store.folder, part_names(settings)
+    running = {one.part for one in running_parts(folder)}
+    if not running & set(names):
+        if (folder / "instances").is_dir():
+            yield Check("parts", True, "none runs: no image is received, analysed or sent", "start the node")
+        return
+    for name in names:
+        if name not in running:
+            words, effect = _KNOWN.get(name, (f"the analysis worker ({name})", EFFECTS["workers"]))
+            remedy = "its last lines in the log say why; start it again, or the node"
+            yield Check("parts", False, f"{words} does not run, and other parts do", remedy, effect)
+    if running >= set(names):
+        yield Check("parts", True, f"{', '.join(names)} run")
+
+
 class PartsWatch:
     """Looks at the places in the store ``folder`` and remembers when each part was last seen."""
 
@@ -56,6 +98,11 @@ class PartsWatch:
         with self._lock:
             self._seen |= dict.fromkeys((one.part for one in running), now)
         return running
+
+    def saw(self, part: str) -> None:
+        """A part without a place in the store, such as the broker, answers now."""
+        with self._lock:
+            self._seen[part] = self._clock()
 
     def last_seen(self) -> Mapping[str, datetime]:
         """When each part was last seen running; parts that were never seen are not in it."""

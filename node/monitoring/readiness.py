@@ -13,10 +13,8 @@ from db.engine import schema_problem
 from db.queries.statistics import Remembered
 from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.health import check_models
-from workers.analysis_queues import analysis_queues
+from node.monitoring.parts import LISTENER, part_names
 from workers.worker_id import occupied_places
-
-LISTENER = "listener"
 
 
 class Readiness:
@@ -25,13 +23,7 @@ class Readiness:
     def __init__(self, settings: Settings, database: Database, elapsed: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._database = database
-        workers = (*analysis_queues(settings.models), "deliveries")
-        self.parts = (
-            LISTENER,
-            *workers,
-            "scheduler",
-            *(part for part in ("hl7", "dicomweb") if getattr(settings, part).enabled),
-        )
+        self.parts = part_names(settings)
         """Parts that are processes of their own."""
         # To compare the digests of models, all their files are read.
         self._models = Remembered(lambda: check_models(settings).ok, elapsed)

@@ -31,6 +31,10 @@ _REMEDIES = (
     (r"called AE title", "Correct destinations[].ae_title of this destination."),
     (r"name cannot be resolved", "Correct destinations[].host of this destination, or the name service."),
     (
+        r"answers no association request",
+        "See that system's log and load, restart its DICOM service, or correct the port; what waits is sent then.",
+    ),
+    (
         r"refused|unreachable|cannot be reached|abort|connect|timed? ?out|no route|did not respond",
         "Check that the peer runs and that host and port are right.",
     ),

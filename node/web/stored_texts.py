@@ -264,6 +264,9 @@ SENTENCES = (
     ),
     gettext_noop("Correct destinations[].ae_title of this destination."),
     gettext_noop("Correct destinations[].host of this destination, or the name service."),
+    gettext_noop(
+        "See that system's log and load, restart its DICOM service, or correct the port; what waits is sent then."
+    ),
     gettext_noop("Check that the peer runs and that host and port are right."),
     gettext_noop(
         "Bring the pinned model back on that server, or measure the new one and change the manifest; the jobs wait."
@@ -343,12 +346,20 @@ PATTERNS = (
     gettext_noop("no image could be analysed: {all_reasons}"),
     gettext_noop("{number} image not analysed: {all_reasons}"),
     gettext_noop("{number} images not analysed: {all_reasons}"),
-    # What the system page checks
+    # What the system page checks, and what a fault does to studies
+    gettext_noop(
+        "Images are received and stored. They are analysed, and results sent, once it answers. Nothing is lost."
+    ),
+    gettext_noop("Images are received and stored; they wait and are not analysed."),
     gettext_noop("no worker takes {name}"),
     gettext_noop("a job has waited for {number} min: no worker takes {name} ({number_waiting} waiting)"),
     gettext_noop("start {command} or {other} on a machine with a GPU; where it runs, its log says why it ended"),
     gettext_noop("start {command} or {other}; where it runs, its log says why it ended"),
-    gettext_noop("{folder} cannot be written"),
+    gettext_noop("{folder} cannot be written: images are refused with 0xA700, and their senders try again"),
+    gettext_noop(
+        "{folder} is on a file system that is read-only: images are refused with 0xA700, and their senders try again"
+    ),
+    gettext_noop("see the system's log (`dmesg`) for errors of the disk, then mount it writable again"),
     gettext_noop("make it writable for this user, or set store.folder"),
     gettext_noop(
         "{free} GB free in {folder}, less than store.minimum_free_bytes ({least} GB):"

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(900)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "backup.md"
 SEED = 5
-OF_THE_OTHER = {"sqlite": r"^(pg_|createdb)", "postgresql": r"sqlite"}
+OF_THE_OTHER = {"sqlite": r"^(pg_|createdb|dropdb)", "postgresql": r"sqlite"}
 
 
 def commands(heading: str, database: str) -> list[str]:

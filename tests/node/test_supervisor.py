@@ -50,7 +50,7 @@ def test_a_node_is_healthy_starts_a_killed_part_again_and_leaves_none_behind(ben
         wait_until(lambda: _get(settings, "/readyz")[0] == 200, "the node to be ready", seconds=120)
         _check_that_it_is_healthy(bench)
         parts = re.findall(r'pleura_part_up\{part="(\w+)"\} 1', _get(settings, "/metrics")[1])
-        assert set(parts) == {"listener", "jobs", "deliveries", "scheduler", "hl7", "database", "broker"}
+        assert set(parts) == {"listener", "jobs", "deliveries", "scheduler", "hl7", "database", "broker", "store"}
         first = _listener_of(process.pid)
         assert first is not None
         os.kill(first, signal.SIGKILL)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from config.archives import Priors
 from config.destinations import Destination
@@ -224,6 +225,29 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
     node_scheduler.once()
     assert database.notes[-1] == ("complete", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
     assert node_scheduler.failures == {}
+
+
+def test_a_database_that_is_away_is_a_sentence_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Away(FakeDatabase):
+        def stable_studies(self, *_: object) -> tuple[int, ...]:
+            raise OperationalError("SELECT 1", {}, Exception("connection refused\n\tIs the server running?"))
+
+    scheduler(Away(), RecordingTaskQueue(), tmp_path).once()
+    [record] = caplog.records
+    assert record.exc_info is None
+    assert record.message.endswith(
+        "could not complete studies: the database cannot be used (connection refused); again in 2 s"
+    )
+
+
+def test_a_broker_that_is_away_is_noticed_on_a_quiet_night(tmp_path: Path) -> None:
+    """Nothing is to be enqueued, and the broker is asked once a minute all the same."""
+    task_queue, seconds = RecordingTaskQueue(), [0.0]
+    node_scheduler = scheduler(FakeDatabase(), task_queue, tmp_path)
+    node_scheduler.elapsed = lambda: seconds[0]
+    for seconds[0] in (0.0, 30.0, 59.0, 61.0):
+        node_scheduler.once()
+    assert task_queue.asked == 2
 
 
 def test_what_has_its_message_already_is_not_enqueued_again(tmp_path: Path) -> None:

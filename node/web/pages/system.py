@@ -28,6 +28,7 @@ from db.user_tables import Role
 from node.dicom.association_policy import Advice, AssociationPolicy
 from node.monitoring.broker_health import broker_facts, check_broker
 from node.monitoring.certificates import check_certificates
+from node.monitoring.check import with_effect
 from node.monitoring.disk import days_left
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
@@ -117,9 +118,9 @@ def _live(context: RequestContext) -> dict[str, Any]:
     queues = services.database.read(waiting, analysis_queues(settings.models))
     return {
         "checks": [
-            *(check_store(settings), check_broker(settings)),
+            *(check_store(settings), with_effect(check_broker(settings))),
             *check_certificates(settings, now),
-            *check_queues(unserved_here(settings, queues, now)),
+            *map(with_effect, check_queues(unserved_here(settings, queues, now))),
         ],
         "queue": services.statistics.queue_counts(),
         "oldest": services.statistics.oldest_queued(now),
@@ -149,9 +150,17 @@ def _statuses(
     processes = part_statuses(services.readiness.parts, running, services.parts.last_seen(), queues, workers)
     facts, server = broker_facts(services.settings), services.database.read(database_server)
     started = context.now - timedelta(seconds=facts.seconds) if facts and facts.seconds is not None else None
+    if facts is not None:
+        services.parts.saw("broker")
     return (
         *processes,
-        PartStatus("broker", facts is not None, version=facts.version if facts else "", since=started),
+        PartStatus(
+            "broker",
+            facts is not None,
+            version=facts.version if facts else "",
+            since=started,
+            last_seen_at=services.parts.last_seen().get("broker"),
+        ),
         PartStatus("database", True, version=server.version, since=server.started_at),
         PartStatus("admin", True, f"{host_name()}-admin-0", os.getpid(), version("pleura"), services.parts.since),
     )

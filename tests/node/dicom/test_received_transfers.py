@@ -99,6 +99,20 @@ def test_a_database_that_does_not_answer_loses_nothing(transfers: ReceivedTransf
     assert [one.detail for one in written.entries] == ["2 instances"]
 
 
+def test_a_database_that_is_away_for_long_is_one_line_of_the_log(
+    transfers: ReceivedTransfers, written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for answers in (False, False, False, True, True):
+        written.answers = answers
+        _store(transfers, "1.2.3")
+        transfers.write_due(everything=True)
+    assert [record.message.rpartition(" (")[0] or record.message for record in caplog.records] == [
+        "the audit trail of what peers send cannot be written",
+        "the audit trail of what peers send is written again",
+    ]
+
+
 def test_what_is_left_is_written_at_the_end() -> None:
     written = Written()
     transfers = ReceivedTransfers(written, lambda: NOW, lambda: 0.0)

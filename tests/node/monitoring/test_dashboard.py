@@ -44,6 +44,7 @@ HEALTHY = {
     'pleura_cstore_duration_seconds_count{status="0xA700"}': "2x320",
     "pleura_store_free_bytes": "500000000000-50000000x320",
     "pleura_store_size_bytes": "1000000000000x320",
+    "pleura_store_minimum_free_bytes": "20000000000x320",
     'pleura_tls_certificate_end_timestamp_seconds{setting="hl7.tls_certificate"}': "8640000x320",
     'pleura_hl7_messages_total{acknowledgement="AE"}': "1x320",
     'pleura_audit_oldest_age_seconds{repository="arr"}': "5x320",
@@ -66,7 +67,7 @@ FAULTS: dict[str, dict[str, str]] = {
     "PleuraRejects": {'pleura_associations_rejected_total{reason="unknown caller"}': "0+1x320"},
     "PleuraOutOfResources": {'pleura_cstore_duration_seconds_count{status="0xA700"}': "0+1x320"},
     "PleuraDiskFills": {"pleura_store_free_bytes": "500000000000-1000000000x320"},
-    "PleuraDiskLow": {"pleura_store_free_bytes": "40000000000x320"},
+    "PleuraDiskLow": {"pleura_store_free_bytes": "60000000000x320"},
     "PleuraCertificateEnds": {
         'pleura_tls_certificate_end_timestamp_seconds{setting="hl7.tls_certificate"}': "864000x320"
     },

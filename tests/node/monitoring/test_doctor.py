@@ -38,6 +38,7 @@ from node.supervisor import free_ports
 from tests.db.examples import MINUTE, NOW, record
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
+from workers.worker_id import at_place
 
 __all__ = ["postgres_server"]
 
@@ -79,6 +80,10 @@ class Bench:
 
         threading.Thread(target=serve, daemon=True).start()
         return int(server.getsockname()[1])
+
+    def silent(self) -> int:
+        """A port where connections are accepted and nothing is ever said, as of a process that is stopped."""
+        return int(self.stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1])
 
     def peer(self, **rules: Any) -> int:
         """The port of a DICOM peer ARCHIVE."""
@@ -253,6 +258,13 @@ def _twice(bench: Bench) -> None:
     bench.set("listener", port=bench.peer(require_called_aet=True))
 
 
+def _all_but_the_scheduler(bench: Bench) -> None:
+    """Three parts run; the broker is another machine's, so that nothing else tells that the node runs."""
+    bench.set("broker", url=f"redis://127.0.0.1:{bench.redis()}/0")
+    for part in ("listener", "jobs", "deliveries", "hl7"):
+        bench.stack.enter_context(at_place(bench.sqlite().parent, part))
+
+
 def _free_port_of_a_running_node(bench: Bench) -> None:
     """The embedded broker runs, as under `pleura serve`, and the listener does not."""
     path = load(bench.config()).broker_socket
@@ -274,6 +286,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "store cannot be written": (_store_not_writable, "store", "is no folder", "set store.folder"),
     "disk is full": (lambda b: b.set("store", minimum_free_bytes=10**18), "store", "GB free", "free some space"),
     "files were set aside": (_set_aside, "store", "1 files are set aside", "send those images again"),
+    "a part of several has died": (
+        _all_but_the_scheduler,
+        "parts",
+        "the scheduler does not run, and other parts do",
+        "its last lines in the log say why",
+    ),
     "store is open to others": (
         _store_is_open,
         "permissions",
@@ -437,6 +455,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
         "ARCHIVE on 127.0.0.1:1 cannot be reached",
         "host and port are right",
     ),
+    "destination hangs": (
+        lambda b: b.destination(b.silent(), timeout_seconds=0.5),
+        "destination pacs",
+        "accepts connections and answers no association request",
+        "restart its DICOM service",
+    ),
     "destination has no such name": (
         lambda b: b.destination(104, host="no-such-host.invalid"),
         "destination pacs",
@@ -478,6 +502,42 @@ def test_each_fault_is_told_with_its_fix_and_nothing_else(bench: Bench, fault: s
     assert "Traceback" not in found[part].found
     # A running node that has lost its listener has lost what else is not there, too.
     assert fault == "listener has died" or set(found) == {part}
+
+
+@pytest.mark.parametrize(
+    ("fault", "effect"),
+    [
+        ("database server is down", "No image is accepted, analysed or sent; senders keep theirs and try again."),
+        ("broker is down", "Images are received and stored."),
+        ("a part of several has died", "what was interrupted is not tried again"),
+        ("no worker takes jobs", "they wait and are not analysed"),
+        ("a job was given up", "read them without Pleura"),
+    ],
+)
+def test_doctor_tells_what_a_fault_does_to_studies(bench: Bench, fault: str, effect: str) -> None:
+    FAULTS[fault][0](bench)
+    told = CliRunner().invoke(cli, ["--config", str(bench.config()), "doctor", "--json"])
+    assert told.exit_code == 1
+    assert effect in told.output
+
+
+def test_destinations_that_hang_cost_together_what_one_costs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.monitoring.health._PEER_SECONDS", 0.5)
+    bench.destination(bench.silent(), timeout_seconds=60)
+    [one] = bench.values["destinations"]
+    bench.values["destinations"] = [one | {"name": f"pacs{number}"} for number in range(6)]
+    begun = time.monotonic()
+    assert len([check for check in bad(bench.checks()) if "answers no association" in check.found]) == 6
+    assert time.monotonic() - begun < 30, "they have a minute each"
+
+
+def test_a_node_that_has_received_and_is_stopped_is_told_of(bench: Bench) -> None:
+    (bench.sqlite().parent / "instances").mkdir()
+    found = {check.part: check for check in bench.checks()}
+    assert (found["parts"].ok, found["parts"].found) == (
+        True,
+        "none runs: no image is received, analysed or sent",
+    )
 
 
 def test_the_command_that_doctor_gives_closes_all_that_is_open(bench: Bench) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from db.queries.system import Growth
 from node.dicom.instance_store import SET_ASIDE
 from node.monitoring.disk import check_room
 from node.monitoring.health import check_destination, check_issuers, check_store
+from node.monitoring.parts import check_parts
+from workers.worker_id import at_place
 
 VERIFICATIONS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
 
@@ -72,6 +76,26 @@ def test_a_file_that_was_set_aside_is_a_matter_for_a_person(tmp_path: Path) -> N
     found = check_store(settings)
     assert not found.ok
     assert "1 files are set aside" in found.found
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system")
+def test_a_store_that_is_read_only_is_told_as_such(tmp_path: Path) -> None:
+    """A disk with errors is mounted so by the kernel. The parts that hold places there are seen all the same."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        with at_place(tmp_path, "scheduler"):
+            pass
+        (tmp_path / "part-elsewhere-listener-0.lock").touch()
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        settings = Settings(store=Store(folder=tmp_path))
+        told = check_store(settings)
+        assert (told.ok, "read-only: images are refused with 0xA700" in told.found) == (False, True)
+        assert "dmesg" in told.remedy
+        assert list(check_parts(settings)) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 def test_the_doctor_asks_whose_patient_ids_come_without_an_issuer() -> None:
