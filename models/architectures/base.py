@@ -120,7 +120,7 @@ class Architecture(ABC):
         """The network that the node runs, with the outputs of :class:`models.model_spec.OutputNames`, probabilities.
 
         A classifier's are those of :attr:`served`; nothing here depends on the batch size. A classifier may answer
-        ``members [n, members, labels]``, logits of several judgements of one image, in the place of ``probabilities``:
+        ``members [n, members, labels]``, several logits of one image, in the place of ``probabilities``:
         they are averaged and calibrated on the evidence before the network ships.
         """
 

@@ -242,14 +242,15 @@ class Recipe:
         )
 
 
-def read_recipe(path: Path, *, limit: int = 0, epochs: int = 0, folds: int = 0) -> Recipe:
-    """Read and check the recipe in ``path``; ``limit``, ``epochs`` and ``folds`` above 0 replace what it says.
+def read_recipe(path: Path, *, limit: int = 0, epochs: int = 0, folds: int = 0, initial: str = "") -> Recipe:
+    """Read and check the recipe in ``path``; what is above 0, or named, of the others replaces what it says.
 
     Raises:
         RecipeError: the file is missing, is no TOML, or a key is unknown, missing, of the wrong type or out of range.
     """
     values = read_toml(path, RecipeError)
-    for name, key, value in (("data", "limit", limit), ("schedule", "epochs", epochs), ("evaluation", "folds", folds)):
+    given = (("data", "limit", limit), ("schedule", "epochs", epochs), ("evaluation", "folds", folds))
+    for name, key, value in (*given, ("network", "initial", initial)):
         if value and isinstance(table := values.setdefault(name, {}), dict):
             table[key] = value
     return from_toml(Recipe, values, path, RecipeError)

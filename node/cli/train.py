@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -48,12 +49,13 @@ def recipe_file(named: str) -> Path:
 )
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="Use about this number of images, for a trial.")
 @click.option("--epochs", type=click.IntRange(min=0), default=0, help="Train this number of epochs, for a trial.")
-def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: int) -> None:
+@click.option("--initial", default="", help="Weights to start from: `random`, `imagenet`, or a file (docs/models.md).")
+def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: int, initial: str) -> None:
     """Train the network of RECIPE, evaluate it, and export it with its manifest and model card.
 
     RECIPE is a TOML file, or the name of one that comes with Pleura (`unet-resnet34-siim`, `chexnet-nih` …; a wrong
-    name lists them all). --folds, --limit and --epochs override it. An interrupted training continues when the same
-    command is given again. Images and rows that cannot be used are listed in problems.json.
+    name lists them all). --folds, --limit, --epochs and --initial override it. An interrupted training continues
+    when the same command is given again. Images and rows that cannot be used are listed in problems.json.
     """
     _need_keras()
     from models.architectures.catalogue import UnknownArchitecture
@@ -65,20 +67,19 @@ def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: in
 
     try:
         with progress_bars() as progress:
-            read = read_recipe(recipe_file(recipe), limit=limit, epochs=epochs, folds=folds)
-            spec = run(read, data, out, command=_again(recipe, folds, limit, epochs), progress=progress)
+            read = read_recipe(recipe_file(recipe), limit=limit, epochs=epochs, folds=folds, initial=initial)
+            command = _again(recipe, {"folds": folds, "limit": limit, "epochs": epochs, "initial": initial})
+            spec = run(read, data, out, command=command, progress=progress)
     except (TrainingError, RecipeError, DatasetError, UnknownArchitecture, ExportError) as error:
         fail(str(error))
     console.print(f"{spec.name} {spec.version}: {spec.file} and its manifest")
     _print_evidence(spec)
 
 
-def _again(recipe: str, folds: int, limit: int, epochs: int) -> str:
+def _again(recipe: str, options: Mapping[str, int | str]) -> str:
     """The command that reproduces a model, for its model card."""
-    options = (("--folds", folds), ("--limit", limit), ("--epochs", epochs))
-    return f"pleura train {recipe} --data DIR --out DIR" + "".join(
-        f" {name} {count}" for name, count in options if count
-    )
+    given = "".join(f" --{name} {value}" for name, value in options.items() if value)
+    return f"pleura train {recipe} --data DIR --out DIR{given}"
 
 
 def _print_evidence(spec: ModelSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,10 @@ def test_card_says_what_it_must(path: Path) -> None:
         sources = ("CC BY 3.0", "CC BY 4.0", "Hannover Medical School", "V7")
     for words in ("Not a medical device", *sources):
         assert words in text.replace("\n", " ")
+    named = re.findall(r"`(models/[\w/.]+\.py)`", text) + re.findall(r"(models/training/recipes/[\w-]+\.toml)", text)
+    assert named
+    for file in named:
+        assert (BUNDLED.parents[1] / file).is_file(), file
 
 
 def test_only_what_the_evidence_carries_leaves_the_node() -> None:

@@ -75,9 +75,11 @@ def test_augmentation_is_off_but_for_what_is_named(tmp_path: Path) -> None:
     assert (recipe.augmentation.flip, recipe.augmentation.rotation, recipe.augmentation.gamma) == (0.5, 0.0, 0.0)
 
 
-def test_a_command_can_shorten_a_trial(tmp_path: Path) -> None:
-    recipe = read_recipe(written(tmp_path, GOOD), limit=20, epochs=1, folds=4)
+def test_a_command_can_shorten_a_trial_and_name_weights(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD), limit=20, epochs=1, folds=4, initial="imagenet")
     assert (recipe.data.limit, recipe.schedule.epochs, recipe.evaluation.folds) == (20, 1, 4)
+    assert recipe.plan.initial == "imagenet"
+    assert read_recipe(written(tmp_path, GOOD)).plan.initial == "random"
 
 
 @pytest.mark.parametrize("cut_off", ['"youden"', "0.3"])
