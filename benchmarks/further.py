@@ -145,10 +145,10 @@ def main() -> None:
     for where, own, by_classifier in (("cxr", learnt, folds), ("further images", samples, said[ABNORMAL])):
         sizes = {sample.name: float(sample.image.stat().st_size) for sample in own}
         print(f"{where} | {any_finding(own, sizes):.2f} | {any_finding(own, by_classifier):.2f}")
-    own = members(spec, samples)[..., [label.name for label in spec.labels].index(ABNORMAL)]
-    alone = ", ".join(f"{auc(own[:, place], has_any(samples)):.2f}" for place in range(own.shape[1]))
+    logits = members(spec, samples)[..., [label.name for label in spec.labels].index(ABNORMAL)]
+    alone = ", ".join(f"{auc(logits[:, place], has_any(samples)):.2f}" for place in range(logits.shape[1]))
     patients = [sample.patient for sample in samples]
-    gain = gain_of_the_first(own, has_any(samples), patients, options.rounds)
+    gain = gain_of_the_first(logits, has_any(samples), patients, options.rounds)
     print(f"further images, each member alone: {alone}; the first less the mean of all: {gain.value:.3f}", end="")
     print(f" ({gain.low:.3f} to {gain.high:.3f})")
 
