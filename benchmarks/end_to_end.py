@@ -5,6 +5,7 @@
 A real node (``pleura serve``'s process tree, SQLite, embedded broker) gets one radiograph at a time and then a burst;
 results come back by C-STORE to a receiver in this process. Beside it: what the same networks need to read and predict
 one image in this process, without encoders, DICOM networking, database or broker. The ratio says what the node costs.
+Then the processor time of each part of the node, for a study of the bursts and its summary.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,14 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import SegmentationStorage
 
 from benchmarks.figures import Figure, Measurement, spread
-from config.settings import load
+from benchmarks.process_tree import cpu_seconds
+from config.settings import Settings, load
 from node.demo import running_node, wait_for_results, write_configuration
 from node.dicom.storage_scu import Outgoing, Peer, find_files, send_files
-from node.supervisor import free_port
+from node.supervisor import Node, free_port
 
 SIDE = 1024
+BENCHMARK = "sender and receiver of this benchmark"
 
 
 @dataclass
@@ -122,27 +126,51 @@ def _wait_for(receiver: Receiver, count: int, seconds: float) -> None:
         time.sleep(0.02)
 
 
+def _wait_until_idle(settings: Settings, receiver: Receiver) -> None:
+    for _ in wait_for_results(settings, len(receiver.arrived), 120):
+        pass
+
+
 @dataclass(frozen=True)
 class Round:
     """Seconds: ``bare`` for one image on the clock and ``bare_cpu`` of CPU, ``single`` for each image alone, and the
-    mean for a study of a burst."""
+    mean for a study of a burst.
+
+    ``cpu`` has the CPU seconds of each part for a study of the burst until the last SEG has arrived, and ``later``
+    those from then until the last study is complete.
+    """
 
     bare: float
     bare_cpu: float
     single: tuple[float, ...]
     burst: float
+    cpu: Mapping[str, float]
+    later: Mapping[str, float]
 
 
-def one_round(bare: Bare, files: list[Outgoing], images: int, peer: Peer, receiver: Receiver) -> Round:
-    """Images alone, then the others in a burst; the node is idle again at the end."""
+def cpu_of_parts(node: Node) -> dict[str, float]:
+    """CPU seconds of each part of ``node`` since its start, and of this process, which sends and receives."""
+    return {name: cpu_seconds(pid) for name, pid in node.processes().items()} | {BENCHMARK: time.process_time()}
+
+
+def one_round(
+    bare: Bare, files: list[Outgoing], images: int, peer: Peer, receiver: Receiver, node: Node, idle: Callable[[], None]
+) -> Round:
+    """Images alone, then the others in a burst. ``idle`` waits until each study is complete and all is delivered."""
     clock, cpu = bare.seconds(files[:9])
     single = one_at_a_time(files[:images], peer, receiver)
     rest = files[images:]
     there = len(receiver.arrived)
-    began = time.monotonic()
+    idle()
+    before, began = cpu_of_parts(node), time.monotonic()
     assert all(sent.accepted for sent in send_files(rest, peer))
     _wait_for(receiver, there + len(rest), 60 + 2.0 * len(rest))
-    return Round(clock, cpu, tuple(single), (max(receiver.arrived.values()) - began) / len(rest))
+    arrived = cpu_of_parts(node)
+    idle()
+    burst = (max(receiver.arrived.values()) - began) / len(rest)
+    used = {name: (seconds - before[name]) / len(rest) for name, seconds in arrived.items()}
+    later = {name: (seconds - arrived[name]) / len(rest) for name, seconds in cpu_of_parts(node).items()}
+    return Round(clock, cpu, tuple(single), burst, used, later)
 
 
 def run(rounds: int, images: int, burst: int) -> list[Round]:
@@ -161,17 +189,17 @@ def run(rounds: int, images: int, burst: int) -> list[Round]:
             one_at_a_time(files[:3], peer, receiver)
             for number in range(rounds):
                 first = 3 + number * each
-                found.append(one_round(bare, files[first : first + each], images, peer, receiver))
-                for _ in wait_for_results(settings, first + each, 60):
-                    pass
+                idle = partial(_wait_until_idle, settings, receiver)
+                found.append(one_round(bare, files[first : first + each], images, peer, receiver, node, idle))
         server.shutdown()  # type: ignore[attr-defined]
     return found
 
 
 def measure(rounds: int, images: int, burst: int) -> Measurement:
-    """One image at a time and a burst, beside reading and predicting alone."""
+    """One image at a time and a burst, beside reading and predicting alone. Prints where the processor time goes."""
     before, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     found = run(rounds, images, burst)
+    print(cpu_table(found))
     bare = statistics.median(one.bare for one in found)
     single = statistics.median(seconds for one in found for seconds in one.single)
     studies = statistics.median(60 / one.burst for one in found)
@@ -186,6 +214,24 @@ def measure(rounds: int, images: int, burst: int) -> Measurement:
     )  # fmt: skip
     command = f"python -P -m benchmarks.end_to_end --rounds {rounds} --images {images} --burst {burst}"
     return Measurement("end-to-end", command, figures, rounds, (before, os.getloadavg()[0]))
+
+
+def cpu_table(found: list[Round]) -> str:
+    """The processor time of each part, for a study of a burst: medians of the rounds."""
+
+    def milliseconds(used: list[float]) -> str:
+        return f"{1000 * statistics.median(used):.1f}"
+
+    rows = [
+        (part, milliseconds([one.cpu[part] for one in found]), milliseconds([one.later[part] for one in found]))
+        for part in found[0].cpu
+    ]
+    rows.append(("reading and predicting alone, beside it", milliseconds([one.bare_cpu for one in found]), ""))
+    lines = [
+        "| CPU ms for a study of a burst | until its SEG has come | from then until it is complete |",
+        "|---|--:|--:|",
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def main() -> None:

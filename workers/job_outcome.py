@@ -8,11 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import PurePosixPath
 
-from pydicom import dcmwrite
-from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from config.destinations import Destination
@@ -21,7 +18,7 @@ from models.contract import Finding, Prediction, Spacing
 from models.model_spec import Mode
 from workers.laterality import NO_PLACE, side_of, zones_of
 from workers.results.encoder import Analysis
-from workers.results.header import items_of
+from workers.results.file_bytes import file_bytes
 from workers.results.identity import Identity
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
@@ -80,10 +77,7 @@ def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -
 
 def as_file(kind: str, dataset: Dataset) -> EncodedResult:
     """Write ``dataset`` to bytes; its place in the store is named by their digest, never by a peer's text."""
-    _mark_as_explicit(dataset)
-    buffer = BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    content = buffer.getvalue()
+    content = file_bytes(dataset)
     digest = hashlib.sha256(content).hexdigest()
     record = ResultRecord(
         kind=kind,
@@ -95,18 +89,6 @@ def as_file(kind: str, dataset: Dataset) -> EncodedResult:
         byte_count=len(content),
     )
     return EncodedResult(record, content)
-
-
-def _mark_as_explicit(dataset: Dataset) -> None:
-    """Tell pydicom that the items of sequences need no correction of value representations.
-
-    It corrects the whole tree at the root. Without this it does so again for the tree below each item, for an item that
-    was made here, and read nowhere, counts as one of another encoding and of another character set. What was read and
-    never looked at must be: it would be written as it was read.
-    """
-    for item in items_of(dataset):
-        if not any(element.is_raw for element in item.values()):
-            item.set_original_encoding(False, True, item.original_character_set or default_encoding)
 
 
 def finding_records(

@@ -66,7 +66,10 @@ from workers.results.header import (
     set_times,
 )
 from workers.results.result_kinds import series_description, series_number
+from workers.results.standard_tables import remember_answers
 from workers.results.study_account import Reference, reference_to
+
+remember_answers()
 
 _PATIENT_AND_STUDY = (
     "PatientName",
