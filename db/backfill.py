@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from db.holds import send_recorded
 from db.instance_statements import insert_or_ignore
+from db.prepared_statements import Prepared
 from db.records import IS_PRIOR
 from db.states import JobState
 from db.study_rules import READ_ELSEWHERE
@@ -111,17 +112,23 @@ def came_by_itself(connection: Connection, study: Any, actor: str, now: datetime
     return True
 
 
+_ASKED_FOR = Prepared(
+    lambda _: select(BackfilledStudy.for_prior, BackfilledStudy.requested_at).where(
+        BackfilledStudy.study_instance_uid == bindparam("study_instance_uid")
+    )
+)
+
+
 def is_only_prior(connection: Connection, study_instance_uid: str) -> bool:
     """Whether a study was pulled to be compared with."""
-    query = select(BackfilledStudy.for_prior).where(BackfilledStudy.study_instance_uid == study_instance_uid)
-    return bool(connection.execute(query).scalar_one_or_none())
+    asked = _ASKED_FOR.first(connection, {"study_instance_uid": study_instance_uid})
+    return asked is not None and bool(asked.for_prior)
 
 
 def is_backfilled(connection: Connection, study_instance_uid: str, first_received_at: datetime) -> bool:
     """Whether a study is here because a backfill asked for it, and not long before it came by itself."""
-    query = select(BackfilledStudy.requested_at).where(BackfilledStudy.study_instance_uid == study_instance_uid)
-    requested_at = connection.execute(query).scalar_one_or_none()
-    return requested_at is not None and first_received_at - requested_at <= LONGEST_PULL
+    asked = _ASKED_FOR.first(connection, {"study_instance_uid": study_instance_uid})
+    return asked is not None and bool(first_received_at - asked.requested_at <= LONGEST_PULL)
 
 
 def begin_run(

@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, or_, select, update
 
 from db import tables, verification
 from db.audit import AuditEntry, write_entry
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.holds import hold_reason_of, stays_here
-from db.instance_statements import insert_or_ignore
+from db.instance_statements import KNOW_DESTINATION, values_of
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched, turn
 from db.model_states import hold_back, on_hold_by_model
+from db.prepared_statements import Prepared
 from db.records import NOTE, Delivery
 from db.states import DeliveryState
 from db.transitions import event, lock_study, move, write_events
@@ -26,29 +27,91 @@ OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 _AT_ONCE = 2
 
 
-@cache
-def _open_rows() -> Select[Any]:
-    delivery, result, study = tables.Delivery.__table__, tables.Result.__table__, tables.Study.__table__
-    return (
-        select(
-            delivery,
-            result.c.kind,
-            result.c.ordinal,
-            result.c.sop_class_uid,
-            result.c.sop_instance_uid,
-            result.c.series_instance_uid,
-            result.c.path,
-            result.c.digest,
-            result.c.patient_id,
-            result.c.job_id,
-            study.c.study_instance_uid,
-            stays_here(study.c, result.c.kind).label("on_hold"),
+_DELIVERY: Any = tables.Delivery.__table__
+_RESULT: Any = tables.Result.__table__
+_STUDY: Any = tables.Study.__table__
+_DESTINATION: Any = tables.Destination.__table__
+
+
+def _of_work(job_id: Any, *, with_job: bool) -> ColumnElement[bool]:
+    """Whether a result is of a job, or (without one) of the study itself: a summary."""
+    condition: ColumnElement[bool] = _RESULT.c.job_id == job_id if with_job else _RESULT.c.job_id.is_(None)
+    return condition
+
+
+def _is_open() -> ColumnElement[bool]:
+    return or_(*(_DELIVERY.c.state == state for state in OPEN))
+
+
+def _open_rows(*conditions: Any) -> Prepared:
+    """Deliveries with what is sent, in storing order, locked."""
+    return Prepared(
+        lambda _: (
+            select(
+                _DELIVERY,
+                _RESULT.c.kind,
+                _RESULT.c.ordinal,
+                _RESULT.c.sop_class_uid,
+                _RESULT.c.sop_instance_uid,
+                _RESULT.c.series_instance_uid,
+                _RESULT.c.path,
+                _RESULT.c.digest,
+                _RESULT.c.patient_id,
+                _RESULT.c.job_id,
+                _STUDY.c.study_instance_uid,
+                stays_here(_STUDY.c, _RESULT.c.kind).label("on_hold"),
+            )
+            .join(_RESULT, _RESULT.c.id == _DELIVERY.c.result_id)
+            .join(_STUDY, _STUDY.c.id == _DELIVERY.c.study_id)
+            .where(*conditions)
+            .order_by(_RESULT.c.ordinal, _DELIVERY.c.id)
+            .with_for_update(key_share=True, of=_DELIVERY)
         )
-        .join(result, result.c.id == delivery.c.result_id)
-        .join(study, study.c.id == delivery.c.study_id)
-        .order_by(result.c.ordinal, delivery.c.id)
-        .with_for_update(key_share=True, of=delivery)
     )
+
+
+_TO_BE_CLAIMED = _open_rows(_DELIVERY.c.id == bindparam("id"))
+
+
+@cache
+def _group(*, with_job: bool) -> Prepared:
+    """What is open of one work for a destination."""
+    return _open_rows(
+        _DELIVERY.c.destination == bindparam("destination"),
+        _DELIVERY.c.study_id == bindparam("study_id"),
+        _is_open(),
+        _of_work(bindparam("job_id"), with_job=with_job),
+    )
+
+
+@cache
+def _before_it(*, with_job: bool) -> Prepared:
+    """What is open of one work for a destination, and comes before a place in the storing order."""
+    columns = _DELIVERY.c
+    return Prepared(
+        lambda _: (
+            select(columns.state, columns.worker, columns.due_at, columns.lease_until)
+            .join(_RESULT, _RESULT.c.id == columns.result_id)
+            .where(
+                columns.study_id == bindparam("study_id"),
+                columns.destination == bindparam("destination"),
+                _is_open(),
+                _of_work(bindparam("job_id"), with_job=with_job),
+                _RESULT.c.ordinal < bindparam("ordinal"),
+            )
+        )
+    )
+
+
+_SEEN = Prepared(lambda _: select(_DELIVERY).where(_DELIVERY.c.id == bindparam("id")))
+_LOCKED = Prepared(lambda _: select(_DELIVERY).where(_DELIVERY.c.id == bindparam("id")).with_for_update(key_share=True))
+
+
+@cache
+def _noting(names: tuple[str, ...]) -> Prepared:
+    """UPDATE of these columns of a destination."""
+    noted = _DESTINATION.c.name == bindparam("noted")
+    return Prepared(lambda _: update(_DESTINATION).where(noted).values(values_of(_DESTINATION, *names)))
 
 
 def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
@@ -58,7 +121,7 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     earlier object of the same work waits for its next attempt at this destination, or is with another worker: an SR
     must not overtake the SEG that it refers to.
     """
-    row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
+    row = _TO_BE_CLAIMED.first(connection, {"id": delivery_id})
     if row is None or row.on_hold or not _is_claimable(row, now):
         return None
     if _would_overtake(connection, row, worker, now) or _is_on_hold_by_model(connection, row, worker, now):
@@ -117,19 +180,10 @@ def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now
 
 def _would_overtake(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
     """Whether an earlier object of the same work waits for its next attempt, or is with another worker."""
-    delivery, result = tables.Delivery, tables.Result
-    query = (
-        select(delivery.state, delivery.worker, delivery.due_at, delivery.lease_until)
-        .join(result, result.id == delivery.result_id)
-        .where(
-            delivery.study_id == row.study_id,
-            delivery.destination == row.destination,
-            delivery.state.in_(OPEN),
-            result.job_id.is_(None) if row.job_id is None else result.job_id == row.job_id,
-            result.ordinal < row.ordinal,
-        )
-    )
-    return any(one.worker != worker and not _is_claimable(one, now) for one in connection.execute(query))
+    of_job = {} if row.job_id is None else {"job_id": row.job_id}
+    place = {"study_id": row.study_id, "destination": row.destination, "ordinal": row.ordinal}
+    earlier = _before_it(with_job=bool(of_job)).rows(connection, {**place, **of_job})
+    return any(one.worker != worker and not _is_claimable(one, now) for one in earlier)
 
 
 def claim_group(
@@ -146,15 +200,10 @@ def claim_group(
     In storing order. It stops at the first that is open and cannot be taken yet: an SR must not overtake the SEG that
     it refers to.
     """
-    result = tables.Result
-    query = _open_rows().where(
-        tables.Delivery.destination == destination,
-        tables.Delivery.study_id == study_id,
-        tables.Delivery.state.in_(OPEN),
-        result.job_id.is_(None) if job_id is None else result.job_id == job_id,
-    )
+    of_job = {} if job_id is None else {"job_id": job_id}
+    work = {"destination": destination, "study_id": study_id, **of_job}
     taken = []
-    for row in connection.execute(query).all():
+    for row in _group(with_job=bool(of_job)).rows(connection, work):
         if row.state is DeliveryState.SENDING and row.worker == worker:
             continue  # this worker has it already
         if row.on_hold or not _is_claimable(row, now):
@@ -366,12 +415,11 @@ def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int
 
 def waiting_for(connection: Connection, name: str, now: datetime, limit: int) -> tuple[int, ...]:
     """Deliveries to a destination that a worker may take now: in turn (:func:`db.leases.turn`), and then the oldest."""
-    return tuple(connection.scalars(_waiting_for(), {"name": name, "now": now, "most": limit}))
+    rows = _WAITING_FOR.rows(connection, {"name": name, "now": now, "most": limit})
+    return tuple(row.id for row in rows)
 
 
-@cache
 def _waiting_for() -> Select[Any]:
-    """Made once: SQLAlchemy takes longer to put it together than the database to answer it."""
     delivery, study, result = tables.Delivery, tables.Study, tables.Result
     now = bindparam("now", type_=delivery.due_at.type)
     due = or_(delivery.due_at.is_(None), delivery.due_at <= now)
@@ -387,6 +435,9 @@ def _waiting_for() -> Select[Any]:
     )
 
 
+_WAITING_FOR = Prepared(lambda _: _waiting_for())
+
+
 def mark_dispatched(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> None:
     """Note that a message was sent for these deliveries."""
     delivery = tables.Delivery
@@ -394,9 +445,7 @@ def mark_dispatched(connection: Connection, delivery_ids: Sequence[int], now: da
 
 
 def _row(connection: Connection, delivery_id: int, *, lock: bool = True) -> Row[Any]:
-    delivery = tables.Delivery.__table__
-    query = select(delivery).where(delivery.c.id == delivery_id)
-    row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
+    row: Row[Any] | None = (_LOCKED if lock else _SEEN).first(connection, {"id": delivery_id})
     if row is None:
         raise RecordNotFoundError("delivery", delivery_id)
     return row
@@ -418,5 +467,5 @@ def _mine(connection: Connection, delivery_id: int, worker: str) -> Row[Any] | N
 
 def _note(connection: Connection, name: str, **values: Any) -> None:
     """Note how it stands with a destination."""
-    connection.execute(insert_or_ignore(connection, tables.Destination).values(name=name))
-    connection.execute(update(tables.Destination).where(tables.Destination.name == name).values(**values))
+    KNOW_DESTINATION.run(connection, {"name": name})
+    _noting(tuple(values)).run(connection, {"noted": name, **values})

@@ -9,13 +9,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 
 from db.deliveries import waiting_for
 from db.engine import writing
+from db.instance_statements import values_of
 from db.leases import starts_with
+from db.prepared_statements import Prepared
 from db.tables import Delivery, Destination, DestinationLease
+
+_LEASE: Any = DestinationLease.__table__
+_DESTINATION: Any = Destination.__table__
+
+_OF_DELIVERY = Prepared(
+    lambda _: (
+        select(_DESTINATION)
+        .join(Delivery, Delivery.destination == _DESTINATION.c.name)
+        .where(Delivery.id == bindparam("delivery_id"))
+        .with_for_update(key_share=True, of=_DESTINATION)
+    )
+)
+_IN_CONTACT = Prepared(
+    lambda _: select(func.count().label("number")).where(
+        _LEASE.c.destination == bindparam("destination"),
+        _LEASE.c.lease_until > bindparam("now", type_=_LEASE.c.lease_until.type),
+        _LEASE.c.worker != bindparam("worker"),
+    )
+)
+_RELEASE = Prepared(lambda _: delete(_LEASE).where(_LEASE.c.worker == bindparam("worker")))
+_TAKE = Prepared(lambda _: insert(_LEASE).values(values_of(_LEASE, "worker", "destination", "lease_until")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +66,20 @@ class DestinationLeases:
         that it did not answer one worker at a time tries it, whatever the limit.
         """
         with self._writer.begin() as connection:
-            row = connection.execute(
-                select(Destination.__table__)
-                .join(Delivery, Delivery.destination == Destination.name)
-                .where(Delivery.id == delivery_id)
-                .with_for_update(key_share=True, of=Destination.__table__)
-            ).one_or_none()
+            row = _OF_DELIVERY.first(connection, {"delivery_id": delivery_id})
             if row is None or (row.open_until is not None and now < row.open_until):
                 return None
             limit = 1 if row.failures else limits.get(row.name, 1)
             if _in_contact(connection, row.name, worker, now) >= limit:
                 return None
-            values = {"worker": worker, "destination": row.name, "lease_until": now + lease}
-            connection.execute(delete(DestinationLease).where(DestinationLease.worker == worker))
-            connection.execute(insert(DestinationLease).values(**values))
+            _RELEASE.run(connection, {"worker": worker})
+            _TAKE.run(connection, {"worker": worker, "destination": row.name, "lease_until": now + lease})
             return Lease(row.name, row.failures)
 
     def release(self, worker: str) -> None:
         """The worker's association is closed."""
         with self._writer.begin() as connection:
-            connection.execute(delete(DestinationLease).where(DestinationLease.worker == worker))
+            _RELEASE.run(connection, {"worker": worker})
 
     def release_workers(self, worker_prefix: str) -> None:
         """The associations of all workers whose name starts so are closed: they have died."""
@@ -94,9 +112,5 @@ class DestinationLeases:
 
 def _in_contact(connection: Connection, destination: str, worker: str, now: datetime) -> int:
     """How many other workers are in contact with a destination; those whose lease is over have died."""
-    query = select(func.count()).where(
-        DestinationLease.destination == destination,
-        DestinationLease.lease_until > now,
-        DestinationLease.worker != worker,
-    )
-    return connection.scalar(query) or 0
+    found = _IN_CONTACT.first(connection, {"destination": destination, "worker": worker, "now": now})
+    return int(found.number)

@@ -1,4 +1,7 @@
-"""The statements of the transaction that records an instance, prepared once: they run for each C-STORE."""
+"""The statements of the transaction that records an instance, prepared once: they run for each C-STORE.
+
+Other modules of this room prepare theirs with the functions here.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,24 @@ IDENTITY = ("patient_id", "issuer_of_patient_id", "accession_number")
 
 def insert_or_ignore(connection: Connection, table: Any) -> Any:
     """Give an INSERT for ``table`` that leaves a row which is there already as it is."""
-    return _or_ignore(connection.dialect.name, table)
+    return or_ignore(connection.dialect.name, table)
 
 
-def _or_ignore(dialect: str, table: Any) -> Any:
+def or_ignore(dialect: str, table: Any) -> Any:
+    """The same for a database of this kind."""
     make: Any = postgresql_insert if dialect == "postgresql" else sqlite_insert
     return make(table).on_conflict_do_nothing()
 
 
-def _values(table: Any, *names: str) -> dict[str, Any]:
+def values_of(table: Any, *names: str) -> dict[str, Any]:
+    """Named values for these columns of a table, of their types."""
     return {name: bindparam(name, type_=table.c[name].type) for name in names}
 
 
-def _inserting(mapped: type[tables.Base], *names: str) -> Prepared:
+def inserting(mapped: type[tables.Base], *names: str) -> Prepared:
     """INSERT with these columns, giving the id."""
     table: Any = mapped.__table__
-    return Prepared(lambda _: insert(table).values(_values(table, *names)).returning(table.c.id))
+    return Prepared(lambda _: insert(table).values(values_of(table, *names)).returning(table.c.id))
 
 
 LOCK_STUDY = Prepared(
@@ -46,9 +51,9 @@ LOCK_STUDY = Prepared(
 )
 INSERT_STUDY = Prepared(
     lambda dialect: (
-        _or_ignore(dialect, _STUDY)
+        or_ignore(dialect, _STUDY)
         .values(
-            _values(
+            values_of(
                 _STUDY,
                 *("study_instance_uid", *IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
                 *("study_date", "study_time", "study_description", "state", "stat", "priority", "analysis", "reason"),
@@ -97,10 +102,10 @@ SERIES = Prepared(
         tables.Series.series_instance_uid == bindparam("series_instance_uid"),
     )
 )
-INSERT_SERIES = _inserting(
+INSERT_SERIES = inserting(
     tables.Series, "study_id", "series_instance_uid", "modality", "body_part", "series_description", "station_name"
 )
-INSERT_INSTANCE = _inserting(
+INSERT_INSTANCE = inserting(
     tables.Instance,
     *("study_id", "series_id", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "path"),
     *(
@@ -116,15 +121,17 @@ INSERT_INSTANCE = _inserting(
     ),
     "received_at",
 )
-INSERT_JOB = _inserting(
+INSERT_JOB = inserting(
     tables.Job,
     *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "dispatched_at", "timings"),
     *("queue", "created_at", "queued_at"),
 )
+_DESTINATION: Any = tables.Destination.__table__
+KNOW_DESTINATION = Prepared(lambda dialect: or_ignore(dialect, _DESTINATION).values(values_of(_DESTINATION, "name")))
 _EVENT: Any = tables.Event.__table__
 INSERT_EVENT = Prepared(
     lambda _: insert(_EVENT).values(
-        _values(_EVENT, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at")
+        values_of(_EVENT, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at")
     )
 )
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.patients import patient_columns, was_corrected
+from db.prepared_statements import Prepared
 from db.records import Job, NotEligible, Outcome, PatientIdentity, Route
 from db.results import keep_findings, keep_results
 from db.states import JOBS, InstanceState, JobState
@@ -25,31 +26,41 @@ WAITING = (*OPEN, JobState.ON_HOLD)
 """A job in one of these states has not come to its end."""
 
 
+_JOB: Any = tables.Job.__table__
+_INSTANCE: Any = tables.Instance.__table__
+_STUDY: Any = tables.Study.__table__
+
+_CLAIMED = Prepared(
+    lambda _: (
+        select(
+            _JOB,
+            _INSTANCE.c.sop_instance_uid,
+            _INSTANCE.c.digest.label("instance_digest"),
+            _INSTANCE.c.path.label("instance_path"),
+            _INSTANCE.c.flag,
+            _INSTANCE.c.route,
+            _INSTANCE.c.calling_ae_title,
+            _STUDY.c.on_hold,
+            *patient_columns(_STUDY.c),
+        )
+        .join(_INSTANCE, _INSTANCE.c.id == _JOB.c.instance_id)
+        .join(_STUDY, _STUDY.c.id == _JOB.c.study_id)
+        .where(_JOB.c.id == bindparam("id"))
+        .with_for_update(key_share=True, of=_JOB)
+    )
+)
+_STUDY_OF = Prepared(lambda _: select(_JOB.c.study_id).where(_JOB.c.id == bindparam("id")))
+_LOCKED = Prepared(lambda _: select(_JOB).where(_JOB.c.id == bindparam("id")).with_for_update(key_share=True))
+_INSTANCE_OF = Prepared(lambda _: select(_INSTANCE).where(_INSTANCE.c.id == bindparam("id")))
+
+
 def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
     """Take a job for ``worker`` until ``now + lease``; None where it cannot be taken.
 
     It can be taken where it is queued, due for another attempt, or running under a lease that is over, unless its
     study is on hold. Of workers that claim at once exactly one wins.
     """
-    job, instance, study = tables.Job.__table__, tables.Instance.__table__, tables.Study.__table__
-    query = (
-        select(
-            job,
-            instance.c.sop_instance_uid,
-            instance.c.digest.label("instance_digest"),
-            instance.c.path.label("instance_path"),
-            instance.c.flag,
-            instance.c.route,
-            instance.c.calling_ae_title,
-            study.c.on_hold,
-            *patient_columns(study.c),
-        )
-        .join(instance, instance.c.id == job.c.instance_id)
-        .join(study, study.c.id == job.c.study_id)
-        .where(job.c.id == job_id)
-        .with_for_update(key_share=True, of=job)
-    )
-    row = connection.execute(query).one_or_none()
+    row = _CLAIMED.first(connection, {"id": job_id})
     if row is None or row.on_hold or not _is_claimable(row, now):
         return None
     values: dict[str, Any] = {
@@ -110,7 +121,8 @@ def _is_claimable(row: Row[Any], now: datetime) -> bool:
 
 
 def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
-    """Write everything that a job has made, with its deliveries, and give the deliveries to enqueue.
+    """Write everything that a job has made, with its deliveries, and give those to enqueue: the first for each
+    destination, with which the others go.
 
     A second call for the same claim writes nothing and gives the same deliveries. None: the claim is lost, and
     nothing was written. While the study is on hold its deliveries are on hold too, and none is to be enqueued.
@@ -367,27 +379,27 @@ def late(connection: Connection, now: datetime, older_than: timedelta) -> tuple[
 
 def lock(connection: Connection, job_id: int) -> tuple[Row[Any], Row[Any]]:
     """Lock a job and, before it, its study."""
-    job = tables.Job.__table__
-    study_id = connection.scalar(select(job.c.study_id).where(job.c.id == job_id))
-    if study_id is None:
+    found = _STUDY_OF.first(connection, {"id": job_id})
+    if found is None:
         raise RecordNotFoundError("job", job_id)
-    study = lock_study(connection, study_id)
-    return study, connection.execute(select(job).where(job.c.id == job_id).with_for_update(key_share=True)).one()
+    return lock_study(connection, found.study_id), _LOCKED.first(connection, {"id": job_id})
 
 
 def instance_of(connection: Connection, instance_id: int) -> Row[Any]:
     """The row of a job's instance."""
-    instance = tables.Instance.__table__
-    return connection.execute(select(instance).where(instance.c.id == instance_id)).one()
+    row: Row[Any] = _INSTANCE_OF.first(connection, {"id": instance_id})
+    return row
 
 
 def _deliveries(connection: Connection, job: Row[Any]) -> tuple[int, ...]:
+    """The first delivery of a job to each destination."""
     delivery, result = tables.Delivery, tables.Result
     query = (
-        select(delivery.id)
+        select(func.min(delivery.id).label("first"))
         .join(result, result.id == delivery.result_id)
         .where(result.job_id == job.id, result.revision == job.revision)
-        .order_by(delivery.id)
+        .group_by(delivery.destination)
+        .order_by("first")
     )
     return tuple(connection.scalars(query))
 

@@ -18,6 +18,7 @@ from db.audit import AuditEntry, write_entry
 from db.engine import writing
 from db.leases import ENDED
 from db.order_tables import NotificationRow, NotificationState
+from db.prepared_statements import Prepared
 from db.records import NOTE
 from db.states import DeliveryState
 from db.tables import Delivery, Finding, ModelSwitch, Result
@@ -123,10 +124,17 @@ def on_hold_by_model(connection: Connection, result_id: int) -> str | None:
     return None if name is None else _description(name, out[name].state, out[name].actor)
 
 
+_NEWEST = Prepared(
+    lambda _: (
+        select(ModelSwitch.__table__)
+        .where(ModelSwitch.id.in_(select(func.max(ModelSwitch.id)).group_by(ModelSwitch.model)))
+        .order_by(ModelSwitch.model)
+    )
+)
+
+
 def _latest(connection: Connection) -> dict[str, Switch]:
-    newest = select(func.max(ModelSwitch.id)).group_by(ModelSwitch.model)
-    query = select(ModelSwitch.__table__).where(ModelSwitch.id.in_(newest)).order_by(ModelSwitch.model)
-    return {row.model: _switch(row) for row in connection.execute(query)}
+    return {row.model: _switch(row) for row in _NEWEST.rows(connection, {})}
 
 
 def _switch(row: Any) -> Switch:

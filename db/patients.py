@@ -200,13 +200,23 @@ def without_issuer(connection: Connection, named: Sequence[PatientIdentifier], r
     return connection.execute(query).first() is not None
 
 
+_EVENT: Any = tables.Event.__table__
+_CORRECTED = Prepared(
+    lambda _: (
+        select(_EVENT.c.id)
+        .where(
+            _EVENT.c.study_id == bindparam("study_id"),
+            _EVENT.c.entity == CORRECTION[0],
+            _EVENT.c.to_state == CORRECTION[1],
+        )
+        .limit(1)
+    )
+)
+
+
 def was_corrected(connection: Connection, study_id: int) -> bool:
     """Whether the hospital has corrected the patient of a study since its images were made."""
-    made: Any = tables.Event.__table__
-    query = select(made.c.id).where(
-        made.c.study_id == study_id, made.c.entity == CORRECTION[0], made.c.to_state == CORRECTION[1]
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    return _CORRECTED.first(connection, {"study_id": study_id}) is not None
 
 
 def patient_columns(study: Any) -> list[Any]:

@@ -12,7 +12,8 @@ from db import tables
 from db.backfill import is_only_prior
 from db.errors import DuplicateResultError
 from db.holds import first_state
-from db.instance_statements import insert_or_ignore
+from db.instance_statements import KNOW_DESTINATION, inserting, or_ignore, values_of
+from db.prepared_statements import Prepared, is_among
 from db.records import IS_PRIOR, IS_REPORTED, FindingRecord, ResultRecord
 from db.stale_objects import lock_earlier, mark_replaced
 from db.states import DeliveryState
@@ -27,6 +28,34 @@ _UNSENT = (
 )
 
 
+_FINDING = tuple(FindingRecord.__dataclass_fields__)
+_KEPT = tuple(ResultRecord.__dataclass_fields__)
+
+_INSERT_FINDING = Prepared(
+    lambda _: insert(tables.Finding).values(
+        values_of(tables.Finding.__table__, "study_id", "job_id", "revision", *_FINDING)
+    )
+)
+_KNOW_MODEL = Prepared(
+    lambda dialect: or_ignore(dialect, tables.Model.__table__).values(
+        values_of(tables.Model.__table__, "name", "version", "first_used_at")
+    )
+)
+_SAME_UIDS = Prepared(
+    lambda dialect: select(tables.Result.sop_instance_uid).where(
+        is_among(tables.Result.sop_instance_uid, "uids", dialect)
+    )
+)
+_INSERT_RESULT = inserting(
+    tables.Result, "study_id", "job_id", "revision", "patient_id", "created_at", "ordinal", *_KEPT
+)
+_INSERT_DELIVERY = inserting(
+    tables.Delivery,
+    *("study_id", "result_id", "destination", "state", "attempts", "dispatched_at", "error", "on_hold_with_study"),
+    "created_at",
+)
+
+
 def keep_findings(connection: Connection, job: Row[Any], findings: Sequence[FindingRecord], now: datetime) -> None:
     """Insert the findings of a job's revision; those of earlier revisions are marked as superseded."""
     finding = tables.Finding
@@ -34,25 +63,12 @@ def keep_findings(connection: Connection, job: Row[Any], findings: Sequence[Find
         connection.execute(update(finding).where(finding.job_id == job.id).values(superseded=True))
     if not findings:
         return
-    names = [name for name in FindingRecord.__dataclass_fields__ if name != "model_version"]
-    connection.execute(
-        insert(finding),
-        [
-            {
-                "study_id": job.study_id,
-                "job_id": job.id,
-                "revision": job.revision,
-                "model_version": record.model_version,
-                **{name: getattr(record, name) for name in names},
-            }
-            for record in findings
-        ],
+    of_job = {"study_id": job.study_id, "job_id": job.id, "revision": job.revision}
+    _INSERT_FINDING.run(
+        connection, *({**of_job, **{name: getattr(each, name) for name in _FINDING}} for each in findings)
     )
     models = sorted({(record.model, record.model_version) for record in findings})
-    connection.execute(
-        insert_or_ignore(connection, tables.Model),
-        [{"name": name, "version": version, "first_used_at": now} for name, version in models],
-    )
+    _KNOW_MODEL.run(connection, *({"name": name, "version": version, "first_used_at": now} for name, version in models))
 
 
 def keep_results(
@@ -74,7 +90,8 @@ def keep_results(
     let them go.
 
     Returns:
-        The deliveries to enqueue: none of them while the study is on hold, or where they are recorded.
+        The deliveries to enqueue, the first for each destination; none while the study is on hold, or where they are
+        recorded.
 
     Raises:
         DuplicateResultError: other work has left a result with the same UID.
@@ -102,13 +119,11 @@ def _insert_results(
     connection: Connection, results: Sequence[ResultRecord], common: Mapping[str, Any]
 ) -> Sequence[int]:
     """Insert ``results`` in storing order, each with the columns ``common``; their rows."""
-    names = ResultRecord.__dataclass_fields__
-    rows = [
-        {**common, "ordinal": ordinal, **{name: getattr(result, name) for name in names}}
+    rows = (
+        {**common, "ordinal": ordinal, **{name: getattr(result, name) for name in _KEPT}}
         for ordinal, result in enumerate(results)
-    ]
-    returning = insert(tables.Result).returning(tables.Result.id, sort_by_parameter_order=True)
-    return connection.scalars(returning, rows).all()
+    )
+    return [_INSERT_RESULT.first(connection, row).id for row in rows]
 
 
 def _still(connection: Connection, recorded: str, study: Row[Any]) -> str:
@@ -129,35 +144,32 @@ def _insert_deliveries(
     if not wanted:
         return ()
     names = sorted({name for _, name in wanted})
-    connection.execute(insert_or_ignore(connection, tables.Destination), [{"name": name} for name in names])
+    KNOW_DESTINATION.run(connection, *({"name": name} for name in names))
     state, reason = (DeliveryState.RECORDED, recorded) if recorded else first_state(study)
-    rows = [
-        {
-            "study_id": study.id,
-            "result_id": result_id,
-            "destination": name,
-            "state": state,
-            "attempts": 0,
-            "dispatched_at": now,
-            "error": reason,
-            "on_hold_with_study": state is DeliveryState.ON_HOLD,
-            "created_at": now,
-        }
-        for result_id, name in wanted
-    ]
-    returning = insert(tables.Delivery).returning(tables.Delivery.id, sort_by_parameter_order=True)
-    ids = tuple(connection.scalars(returning, rows).all())
+    common = {
+        "study_id": study.id,
+        "state": state,
+        "attempts": 0,
+        "dispatched_at": now,
+        "error": reason,
+        "on_hold_with_study": state is DeliveryState.ON_HOLD,
+        "created_at": now,
+    }
+    rows = ({**common, "result_id": result_id, "destination": name} for result_id, name in wanted)
+    ids = tuple(_INSERT_DELIVERY.first(connection, row).id for row in rows)
     cause = reason or "result was made"
     write_events(connection, [event(study.id, "delivery", i, "", state.value, cause, actor, now) for i in ids])
-    return ids if state is DeliveryState.PENDING else ()
+    if state is not DeliveryState.PENDING:
+        return ()
+    # Who takes the first takes the others along: one message for all.
+    first = {name: delivery_id for delivery_id, (_, name) in zip(reversed(ids), reversed(wanted), strict=True)}
+    return tuple(sorted(first.values()))
 
 
 def _refuse_duplicates(connection: Connection, uids: Iterable[str]) -> None:
-    result = tables.Result
-    query = select(result.sop_instance_uid).where(result.sop_instance_uid.in_(list(uids)))
-    found = connection.scalars(query).first()
+    found = _SAME_UIDS.first(connection, {"uids": list(uids)})
     if found is not None:
-        raise DuplicateResultError(found)
+        raise DuplicateResultError(found.sop_instance_uid)
 
 
 def _withdraw_unsent(

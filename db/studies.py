@@ -7,18 +7,20 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, or_, select, update
 
 from db import tables
 from db.backfill import is_backfilled, is_only_prior
 from db.errors import RecordNotFoundError
 from db.instance_flags import NOT_COUNTED
+from db.instance_statements import values_of
 from db.instances import REJECTED
 from db.jobs import WAITING
 from db.leases import turn
 from db.node_rules import Rules
 from db.notifications import create_notifications
 from db.patients import PatientRules
+from db.prepared_statements import Prepared
 from db.queries.priors import prior_findings
 from db.queries.worklist import current_findings
 from db.records import NotEligible, ResultRecord, Route, StudyFacts, TriageDecision
@@ -29,20 +31,64 @@ from db.study_status import returned_at
 from db.transitions import event, lock_study, move, write_events
 
 
+def _count(condition: Any) -> Any:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def _waits() -> ColumnElement[bool]:
+    return or_(*(_JOB.c.state == state for state in WAITING))
+
+
+_JOB: Any = tables.Job.__table__
+_STUDY: Any = tables.Study.__table__
+
+_SEEN = Prepared(lambda _: select(_STUDY).where(_STUDY.c.id == bindparam("id")))
+_COUNTED = Prepared(
+    lambda _: select(
+        _count(_waits()).label("waiting"),
+        _count(_JOB.c.state == JobState.DONE).label("done"),
+        _count(_JOB.c.state == JobState.FAILED).label("failed"),
+        _count((_JOB.c.state == JobState.DONE) & (_JOB.c.not_analysed_code != "")).label("not_analysed"),
+    ).where(_JOB.c.study_id == bindparam("study_id"))
+)
+_WAITING_JOB = Prepared(lambda _: select(_JOB.c.id).where(_JOB.c.study_id == bindparam("study_id"), _waits()).limit(1))
+_DECIDE = Prepared(
+    lambda _: (
+        update(_STUDY)
+        .where(_STUDY.c.id == bindparam("decided_id"))
+        .values(values_of(_STUDY, "priority", "due_at", "analysis", "reason"))
+    )
+)
+_INSTANCE: Any = tables.Instance.__table__
+_ROUTES = Prepared(
+    lambda _: (
+        select(_INSTANCE.c.route)
+        .where(
+            _INSTANCE.c.study_id == bindparam("study_id"),
+            *(_INSTANCE.c.flag != flag for flag in NOT_COUNTED),
+            or_(_INSTANCE.c.route.is_not(None), select(_JOB.c.id).where(_JOB.c.instance_id == _INSTANCE.c.id).exists()),
+        )
+        .order_by(_INSTANCE.c.id)
+    )
+)
+_ONLY_PRIOR = (tables.BackfilledStudy.study_instance_uid == tables.Study.study_instance_uid) & (
+    tables.BackfilledStudy.for_prior
+)
+_ARRIVAL = Prepared(
+    lambda _: select(
+        tables.Study.first_received_at,
+        tables.Study.reported_at.is_not(None).label("reported"),
+        select(tables.BackfilledStudy.for_prior).where(_ONLY_PRIOR).exists().label("only_prior"),
+    ).where(tables.Study.id == bindparam("id"))
+)
+
+
 def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFacts:
     """What triage needs to know of a study."""
-    study, job = tables.Study.__table__, tables.Job
-    row = connection.execute(select(study).where(study.c.id == study_id)).one_or_none()
+    row = _SEEN.first(connection, {"id": study_id})
     if row is None:
         raise RecordNotFoundError("study", study_id)
-    counts = connection.execute(
-        select(
-            _count(job.state.in_(WAITING)).label("waiting"),
-            _count(job.state == JobState.DONE).label("done"),
-            _count(job.state == JobState.FAILED).label("failed"),
-            _count((job.state == JobState.DONE) & (job.not_analysed_code != "")).label("not_analysed"),
-        ).where(job.study_id == study_id)
-    ).one()
+    counts = _COUNTED.first(connection, {"study_id": study_id})
     by_job = current_findings(connection, [study_id], "job_id")
     findings = tuple(one for found in by_job.values() for one in found)
     wanted = {finding.label for finding in findings if finding.present and not finding.shadow}
@@ -87,12 +133,7 @@ def routes(connection: Connection, study_id: int) -> tuple[Route | None, ...]:
 
     None stands for images that were analysed while there were no rules.
     """
-    instance, job = tables.Instance, tables.Job
-    analysed = select(job.id).where(job.instance_id == instance.id).exists()
-    query = select(instance.route).where(
-        instance.study_id == study_id, instance.flag.not_in(NOT_COUNTED), or_(instance.route.is_not(None), analysed)
-    )
-    return tuple(dict.fromkeys(connection.scalars(query.order_by(instance.id))))
+    return tuple(dict.fromkeys(row.route for row in _ROUTES.rows(connection, {"study_id": study_id})))
 
 
 def arrival(connection: Connection, study_id: int) -> Any:
@@ -101,14 +142,7 @@ def arrival(connection: Connection, study_id: int) -> Any:
     Raises:
         RecordNotFoundError: there is no such study.
     """
-    study, pulled = tables.Study, tables.BackfilledStudy
-    only_prior = (pulled.study_instance_uid == study.study_instance_uid) & pulled.for_prior
-    query = select(
-        study.first_received_at,
-        study.reported_at.is_not(None).label("reported"),
-        select(pulled.for_prior).where(only_prior).exists().label("only_prior"),
-    ).where(study.id == study_id)
-    row = connection.execute(query).one_or_none()
+    row = _ARRIVAL.first(connection, {"id": study_id})
     if row is None:
         raise RecordNotFoundError("study", study_id)
     return row
@@ -133,10 +167,6 @@ def _refusals(connection: Connection, study_id: int) -> tuple[NotEligible, ...]:
     )
     rows = (*connection.execute(tried).all(), *connection.execute(not_eligible).all())
     return tuple(dict.fromkeys(NotEligible(code, sentence) for code, sentence in rows))
-
-
-def _count(condition: Any) -> Any:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
 def triage(
@@ -165,11 +195,8 @@ def record_triage(
     before = _decision(study)
     if before == replace(decision, notifications=()):
         return
-    connection.execute(
-        update(tables.Study)
-        .where(tables.Study.id == study_id)
-        .values(priority=decision.priority, due_at=decision.due_at, analysis=decision.analysis, reason=decision.reason)
-    )
+    values = {name: getattr(decision, name) for name in ("priority", "due_at", "analysis", "reason")}
+    _DECIDE.run(connection, {"decided_id": study_id, **values})
     old, new = (f"{one.priority.value}, {one.analysis.value}" for one in (before, decision))
     write_events(connection, [event(study_id, "study", study_id, old, new, decision.reason, "triage", now)])
 
@@ -214,10 +241,9 @@ def complete(
     made, so that a change since then is noticed; without it only what is dated after ``now`` is.
     """
     study = lock_study(connection, study_id)
-    job = tables.Job
-    waiting = connection.execute(select(job.id).where(job.study_id == study_id, job.state.in_(WAITING)).limit(1))
+    waiting = _WAITING_JOB.first(connection, {"study_id": study_id}) is not None
     changed = study.last_activity_at > now if activity is None else study.activity != activity
-    if study.state is not StudyState.OPEN or study.on_hold or changed or waiting.first() is not None:
+    if study.state is not StudyState.OPEN or study.on_hold or changed or waiting:
         return None
     revision = study.revision + 1 if results else study.revision
     move(

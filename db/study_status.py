@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from db.errors import RecordNotFoundError
 from db.holds import send_recorded
 from db.notifications import cancel, restore
+from db.prepared_statements import Prepared
 from db.records import IS_REPORTED
 from db.states import Priority
 from db.study_rules import REPORT_OBJECT
@@ -80,19 +81,23 @@ def return_to_list(connection: Connection, study: Any, now: datetime) -> None:
     write_events(connection, [event(study.id, "study", study.id, "reported", "unreported", LATE_IMAGE, "node", now)])
 
 
+_UNREPORTED = Prepared(
+    lambda _: (
+        select(Event.cause, Event.at)
+        .where(Event.study_id == bindparam("study_id"), Event.entity == "study", Event.from_state == "reported")
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
+)
+
+
 def returned_at(connection: Connection, study: Any) -> datetime | None:
     """When a late image has brought ``study`` back, if it has not been reported or called unreported by a person
     since.
     """
     if study.reported_at is not None:
         return None
-    changes = (
-        select(Event.cause, Event.at)
-        .where(Event.study_id == study.id, Event.entity == "study", Event.from_state == "reported")
-        .order_by(Event.id.desc())
-        .limit(1)
-    )
-    last = connection.execute(changes).first()
+    last = _UNREPORTED.first(connection, {"study_id": study.id})
     return last.at if last is not None and last.cause == LATE_IMAGE else None
 
 

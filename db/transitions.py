@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ClauseElement, Connection, Row, bindparam, literal_column, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, TransitionError
+from db.instance_statements import INSERT_EVENT, values_of
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationRow
+from db.prepared_statements import Prepared
 from db.states import DELIVERY_TRANSITIONS, INSTANCE_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS, StudyState
+
+_STUDY: Any = tables.Study.__table__
 
 State = TypeVar("State", bound=StrEnum)
 
@@ -30,6 +35,20 @@ _TABLES: Mapping[str, type[tables.Base]] = {
     "delivery": tables.Delivery,
     "notification": NotificationRow,
 }
+
+
+_LOCK_STUDY = Prepared(lambda _: select(_STUDY).where(_STUDY.c.id == bindparam("id")).with_for_update(key_share=True))
+_TOUCH_STUDY = Prepared(
+    lambda _: (
+        update(_STUDY)
+        .where(_STUDY.c.id == bindparam("touched_id"))
+        .values(
+            last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
+            activity=_STUDY.c.activity + literal_column("1"),
+            files_removed_at=None,
+        )
+    )
+)
 
 
 def check(entity: str, reference: object, before: StrEnum, after: StrEnum) -> None:
@@ -61,14 +80,27 @@ def move(
     """
     state = before or row.state
     check(entity, row.id, state, after)
-    table: Any = _TABLES[entity]
-    done = connection.execute(
-        update(table).where(table.id == row.id, table.state == state).values(state=after, **values)
-    )
-    if done.rowcount != 1:
+    if not _moved(connection, entity, {"moved_id": row.id, "moved_from": state}, {"state": after, **values}):
         raise TransitionError(entity, row.id, "no longer " + state.value, after.value)
     study_id = row.id if entity == "study" else row.study_id
     write_events(connection, [event(study_id, entity, row.id, state.value, after.value, cause, actor, now)])
+
+
+def _moved(connection: Connection, entity: str, row: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    counts = {name: value for name, value in values.items() if isinstance(value, ClauseElement)}
+    if counts:  # a new value that the database computes from the old one
+        table: Any = _TABLES[entity].__table__
+        where = table.c.id == row["moved_id"], table.c.state == row["moved_from"]
+        return bool(connection.execute(update(table).where(*where).values(**values)).rowcount == 1)
+    return _moving(entity, tuple(values)).first(connection, {**row, **values}) is not None
+
+
+@cache
+def _moving(entity: str, names: tuple[str, ...]) -> Prepared:
+    """UPDATE of these columns of one row, which gives its id."""
+    table: Any = _TABLES[entity].__table__
+    where = table.c.id == bindparam("moved_id"), table.c.state == bindparam("moved_from", type_=table.c.state.type)
+    return Prepared(lambda _: update(table).where(*where).values(values_of(table, *names)).returning(table.c.id))
 
 
 def event(
@@ -89,10 +121,7 @@ def event(
 
 def write_events(connection: Connection, events: Iterable[dict[str, Any]]) -> None:
     """Insert ``events`` in one statement."""
-    rows = list(events)
-    if rows:
-        table: Any = tables.Event.__table__
-        connection.execute(insert(table), rows)
+    INSERT_EVENT.run(connection, *events)
 
 
 def lock_study(connection: Connection, study_id: int) -> Row[Any]:
@@ -104,8 +133,7 @@ def lock_study(connection: Connection, study_id: int) -> Row[Any]:
     Raises:
         RecordNotFoundError: there is no such study.
     """
-    study = tables.Study.__table__
-    row = connection.execute(select(study).where(study.c.id == study_id).with_for_update(key_share=True)).one_or_none()
+    row: Row[Any] | None = _LOCK_STUDY.first(connection, {"id": study_id})
     if row is None:
         raise RecordNotFoundError("study", study_id)
     return row
@@ -116,5 +144,7 @@ def touch_study(connection: Connection, study: Row[Any], now: datetime, *, reope
     changes = {"last_activity_at": now, "activity": tables.Study.activity + 1, "files_removed_at": None, **values}
     if reopen and study.state is StudyState.COMPLETE:
         move(connection, "study", study, StudyState.OPEN, cause=reopen, actor="node", now=now, **changes)
+    elif values:
+        connection.execute(update(_STUDY).where(_STUDY.c.id == study.id).values(**changes))
     else:
-        connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**changes))
+        _TOUCH_STUDY.run(connection, {"touched_id": study.id, "now": now})

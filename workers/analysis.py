@@ -324,7 +324,7 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
         return
     tools.task_queue.enqueue_deliveries(deliveries)
     log.info(
-        "done in %.2f s: %d results, %d deliveries",
+        "done in %.2f s: %d results for %d destinations",
         sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
         len(outcome.results),
         len(deliveries),

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db import jobs
+from sqlalchemy import select
+
+from db import jobs, tables
 from db.database import Database
 from db.queries import study_details
 from db.records import FindingRecord, Job, NotEligible, Outcome, ReceivedInstance, ResultRecord
@@ -68,9 +70,20 @@ def finished(database: Database, number: int = 1, study: int = 1) -> tuple[int, 
     """Record, claim and finish; give the job and its deliveries."""
     job_id = record(database, number, study)
     claim(database, job_id)
-    deliveries = database.write(jobs.finish, job_id, "w1", outcome(1000 * study + 10 * number), NOW)
-    assert deliveries is not None
-    return job_id, deliveries
+    assert database.write(jobs.finish, job_id, "w1", outcome(1000 * study + 10 * number), NOW) is not None
+    return job_id, deliveries_of(database, job_id)
+
+
+def deliveries_of(database: Database, job_id: int) -> tuple[int, ...]:
+    """The deliveries of the results of a job's latest revision, in storing order."""
+    query = (
+        select(tables.Delivery.id)
+        .join(tables.Result, tables.Result.id == tables.Delivery.result_id)
+        .join(tables.Job, tables.Job.id == tables.Result.job_id)
+        .where(tables.Job.id == job_id, tables.Job.revision == tables.Result.revision)
+        .order_by(tables.Delivery.id)
+    )
+    return database.read(lambda connection: tuple(connection.scalars(query)))
 
 
 def study_of(database: Database, study: int = 1) -> int:

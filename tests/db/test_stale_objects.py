@@ -13,7 +13,20 @@ from db.leases import LEASE, renew
 from db.queries import study_details
 from db.records import FOR_QUALITY, FOR_SAFETY, NOTE, RejectionNote, ResultRecord
 from db.states import DeliveryState
-from tests.db.examples import HOUR, MINUTE, NOW, SECOND, TO_PACS, claim, finished, outcome, received, result, study_of
+from tests.db.examples import (
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    TO_PACS,
+    claim,
+    deliveries_of,
+    finished,
+    outcome,
+    received,
+    result,
+    study_of,
+)
 
 RECORD = ResultRecord(NOTE, "1.2.840.10008.5.1.4.1.1.88.59", "2.25.7", "2.25.8", "e" * 64, "results/note", 10)
 QUALITY = RejectionNote("1.2.9", "113001", "The hospital has rejected it.", (received().sop_instance_uid,))
@@ -101,9 +114,8 @@ def test_what_may_arrive_of_an_earlier_revision_is_taken_back_and_not_sent_again
 def again(database: Database, job_id: int) -> tuple[int, ...]:
     database.write(jobs.requeue, job_id, "admin", "again", NOW)
     claim(database, job_id)
-    delivery_ids = database.write(jobs.finish, job_id, "w1", outcome(7000), NOW)
-    assert delivery_ids is not None
-    return delivery_ids
+    assert database.write(jobs.finish, job_id, "w1", outcome(7000), NOW) is not None
+    return deliveries_of(database, job_id)
 
 
 def test_a_newer_revision_makes_the_sent_one_stale_once_it_has_left_itself(database: Database) -> None:

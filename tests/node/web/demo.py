@@ -36,6 +36,7 @@ from models.gate import NotAnalysedCode
 from models.model_spec import Code
 from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
+from tests.db.examples import deliveries_of
 from tests.rules import NO_RULES
 from workers.image_measures import measures_of
 from workers.job_outcome import as_file, encode_results
@@ -270,8 +271,8 @@ class Demo:
             else self._outcome(case, image, received, job.created_at)
         )
         done = at + timedelta(seconds=1.1 + 0.1 * len(case.name) % 0.9)
-        delivery_ids = self.database.write(jobs.finish, job_id, "reader-1:jobs:4711", outcome, done)
-        for delivery in delivery_ids or ():
+        self.database.write(jobs.finish, job_id, "reader-1:jobs:4711", outcome, done)
+        for delivery in deliveries_of(self.database, job_id):
             self._deliver(delivery, case.sent, done)
 
     def _not_analysed(self) -> Outcome:
