@@ -3,7 +3,7 @@
     python -P -m benchmarks.ingest [--rounds 5] [--quick] [--associations 1 4 8] [--before CHECKOUT] [--table FILE]
 
 ``--before CHECKOUT`` measures another checkout of this repository in the same rounds, by this one's packages: what a
-change costs or saves.
+change costs or saves. ``--only Pleura "Pleura, two listeners"`` says what a second process on the same store brings.
 
 Two senders: DCMTK's ``storescu``, as a peer in a hospital would send, gives the images per second that the ratio is
 made of; a replay of messages laid out beforehand, which costs next to nothing, gives the time of each answer.
@@ -36,6 +36,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from benchmarks.figures import HEAD, Figure, Measurement, spread
@@ -45,6 +46,8 @@ from node.supervisor import free_port
 
 REFERENCE = "storescp --fork"
 BEFORE = "Pleura before"
+TWO = "Pleura, two listeners"
+"""Two processes on one store and database; the associations are dealt out to them."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -66,12 +69,12 @@ class Sample:
 
 @dataclass
 class Receiver:
-    """A running receiver."""
+    """A running receiver: its processes, and the port of each."""
 
     name: str
     called: str
-    port: int
-    pid: int
+    ports: list[int]
+    pids: list[int]
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def stock(setup: Setup) -> Command:
 RECEIVERS: dict[str, tuple[str, str, Callable[[Setup], Command]]] = {
     REFERENCE: ("STORESCP", "storescp", storescp),
     "Pleura": ("PLEURA", sys.executable, pleura),
+    TWO: ("PLEURA", sys.executable, pleura),
     "Orthanc": ("ORTHANC", "Orthanc", orthanc),
     "public settings, durable": ("PUBLIC", sys.executable, public),
     "stock pynetdicom, durable": ("PUBLIC", sys.executable, stock),
@@ -152,18 +156,31 @@ RECEIVERS: dict[str, tuple[str, str, Callable[[Setup], Command]]] = {
 
 @contextmanager
 def running(name: str, folder: Path, broker: str) -> Iterator[Receiver]:
-    """Start a receiver on a free port, wait until it listens, and stop it at the end."""
+    """Start a receiver on a free port, or two, wait until it listens, and stop it at the end."""
     called, _, make = RECEIVERS[name]
     folder.mkdir(parents=True)
-    port = free_port("127.0.0.1")
-    command, environment = make(Setup(folder, port, broker))
-    with (folder.parent / f"{folder.name}.log").open("w") as log:
+    receiver = Receiver(name, called, [], [])
+    try:
+        with ExitStack() as stack:
+            for _ in range(2 if name == TWO else 1):
+                port = free_port("127.0.0.1")
+                receiver.pids.append(stack.enter_context(_process(make(Setup(folder, port, broker)), port, folder)))
+                receiver.ports.append(port)
+            yield receiver
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _process(made: Command, port: int, folder: Path) -> Iterator[int]:
+    command, environment = made
+    with (folder.parent / f"{folder.name}.log").open("a") as log:
         process = subprocess.Popen(
             command, env=os.environ | {"TCP_NODELAY": "1"} | environment, cwd=REPOSITORY, stdout=log, stderr=log
         )
     try:
         _wait_for(port, process)
-        yield Receiver(name, called, port, process.pid)
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -171,7 +188,6 @@ def running(name: str, folder: Path, broker: str) -> Iterator[Receiver]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -188,15 +204,15 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 class _MemoryWatch(threading.Thread):
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pids: list[int]) -> None:
         super().__init__(daemon=True)
-        self._pid = pid
+        self._pids = pids
         self._stop_monitoring = threading.Event()
         self.peak = 0
 
     def run(self) -> None:
         while True:
-            self.peak = max(self.peak, resident(self._pid))
+            self.peak = max(self.peak, sum(map(resident, self._pids)))
             if self._stop_monitoring.wait(0.02):
                 return
 
@@ -211,7 +227,7 @@ Send = Callable[[Receiver], tuple[float, list[float]]]
 
 
 def by_replay(kind: Kind, associations: int, images: int, first: int) -> Send:
-    return lambda receiver: send(receiver.port, receiver.called, kind, associations, images, first)
+    return lambda receiver: send(receiver.ports, receiver.called, kind, associations, images, first)
 
 
 def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path) -> Send:
@@ -224,11 +240,13 @@ def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path)
 
     def run_storescu(receiver: Receiver) -> tuple[float, list[float]]:
         command = ["storescu", "-xf", str(profile), "Only", "-pdu", "131072", "-aec", receiver.called]
-        command += ["127.0.0.1", str(receiver.port)]
         start = time.perf_counter()
         senders = [
-            subprocess.Popen([*command, *map(str, files[share::associations])], env=os.environ | {"TCP_NODELAY": "1"})
-            for share in range(associations)
+            subprocess.Popen(
+                [*command, "127.0.0.1", str(port), *map(str, files[share::associations])],
+                env=os.environ | {"TCP_NODELAY": "1"},
+            )
+            for port, share in zip(cycle(receiver.ports), range(associations), strict=False)
         ]
         if any(sender.wait() for sender in senders):
             raise ConnectionError(f"{receiver.name} did not take every image")
@@ -240,8 +258,8 @@ def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path)
 def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, int, int, int]) -> Sample:
     """Send one batch: ``case`` is the kind of image, associations, images and round."""
     kind, associations, images, round_number = case
-    before = cpu_seconds(receiver.pid)
-    watch = _MemoryWatch(receiver.pid)
+    before = sum(map(cpu_seconds, receiver.pids))
+    watch = _MemoryWatch(receiver.pids)
     watch.start()
     wall, seconds = send_batch(receiver)
     peak = watch.finish()
@@ -254,7 +272,7 @@ def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, 
         round_number,
         images,
         images / wall,
-        (cpu_seconds(receiver.pid) - before) / images,
+        (sum(map(cpu_seconds, receiver.pids)) - before) / images,
         peak,
         [value * 1000 for value in seconds],
     )
@@ -415,7 +433,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="write the table to this file")
     parser.add_argument("--folder", type=Path, help="where to receive; the disk to measure")
     arguments = parser.parse_args()
-    wanted = arguments.only or list(RECEIVERS)
+    wanted = arguments.only or [name for name in RECEIVERS if name != TWO]
     names = [name for name in RECEIVERS if name in wanted and shutil.which(RECEIVERS[name][1])]
     if arguments.before:
         RECEIVERS[BEFORE] = ("PLEURA", sys.executable, partial(pleura_of, arguments.before.resolve()))

@@ -12,8 +12,9 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 from pydicom import Dataset, uid
@@ -221,15 +222,18 @@ def _longest_pdu(accept: bytes) -> int:
     return int(struct.unpack(">L", accept[place : place + 4])[0])
 
 
-def send(port: int, called: str, kind: Kind, associations: int, count: int, first: int) -> tuple[float, list[float]]:
-    """Send ``count`` images over so many associations at once; returns the wall time and every answer's time.
+def send(
+    ports: Sequence[int], called: str, kind: Kind, associations: int, count: int, first: int
+) -> tuple[float, list[float]]:
+    """Send ``count`` images over so many associations at once, dealt out to ``ports``; returns the wall time and every
+    answer's time.
 
     Raises:
         ConnectionError: an image was not accepted.
     """
     numbers = itertools.count(first)
     shares = [count // associations + (number < count % associations) for number in range(associations)]
-    senders = [Sender(port, called, kind, share, numbers) for share in shares]
+    senders = [Sender(port, called, kind, share, numbers) for port, share in zip(cycle(ports), shares, strict=False)]
     for sender in senders:
         sender.open()
     threads = [threading.Thread(target=sender.run) for sender in senders]

@@ -33,8 +33,9 @@ ANSWER_SECONDS = 20.0
 MIGRATION_LOCK = 0x506C6575  # "Pleu": the key of PostgreSQL's advisory lock, the same in every process
 _OLDEST_SQLITE = (3, 35, 0)  # INSERT … RETURNING
 
-# A connection for each association of a busy listener; and no values (they name patients) in the text of errors.
-_COMMON: dict[str, Any] = {"pool_size": 8, "max_overflow": 56, "hide_parameters": True}
+# A connection for each association of a busy listener; and no values (they name patients) in the text of errors. The
+# latest one is taken first: a SQLite connection forgets the pages that it has read once another one has written.
+_COMMON: dict[str, Any] = {"pool_size": 8, "max_overflow": 56, "pool_use_lifo": True, "hide_parameters": True}
 
 
 def connect(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Engine:

@@ -29,6 +29,18 @@ def test_sqlite_is_durable_and_keeps_references(tmp_path: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
+def test_the_connection_whose_pages_are_in_memory_is_taken_first(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/x.sqlite")
+    several = [engine.connect() for _ in range(3)]
+    for connection in several:
+        connection.close()
+    taken = set()
+    for _ in range(3):
+        with engine.connect() as connection:
+            taken.add(id(connection.connection.driver_connection))
+    assert len(taken) == 1
+
+
 def test_a_writer_looks_often_whether_the_write_lock_of_sqlite_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
