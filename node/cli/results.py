@@ -11,6 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from rich.markup import escape
 
+from config.logging import escaped
 from models.radiograph.data_set import MALFORMED
 from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.dicom.storage_scu import find_files
@@ -51,9 +52,10 @@ def results(paths: tuple[Path, ...], as_json: bool) -> None:
 def _print(results: Mapping[Path, Sequence[str]], problems: Sequence[str]) -> None:
     for path, lines in results.items():
         console.print(f"[bold]{escape(str(path))}[/]")
-        console.print(escape("\n".join(f"  {line}" for line in lines)))
+        # A file may hold control characters, which a terminal would obey.
+        console.print(escape("\n".join(f"  {escaped(line)}" for line in lines)))
     for sentence in problems:
-        console.print(f"[red]{escape(sentence)}[/]")
+        console.print(f"[red]{escape(escaped(sentence))}[/]")
     if not problems:
         console.print(f"{len(results)} results; every reference resolves")
 

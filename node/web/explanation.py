@@ -35,7 +35,7 @@ def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
     jobs = [job for job in detail.jobs if job.state is not JobState.WITHDRAWN]
     images = [_image(job, instances[job.instance_id], detail, store, models) for job in jobs]
     not_eligible = [item for item in detail.instances if item.not_eligible is not None]
-    reason = detail.row.reason + "".join(
+    reason = (f"{detail.row.reason.rstrip('.')}." if detail.row.reason else "") + "".join(
         f" Image {item.id} is not eligible: {item.not_eligible.sentence}"
         for item in not_eligible
         if item.not_eligible is not None

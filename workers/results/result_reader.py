@@ -206,6 +206,10 @@ def _plain_references(dataset: Dataset) -> Iterator[ReadReference]:
 def _segments(dataset: Dataset) -> Iterator[ReadStatement]:
     from highdicom.seg import Segmentation  # here for the reason that read_masks gives
 
+    stated, frames = dataset.get("NumberOfFrames"), len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    if stated != frames:
+        # highdicom makes a row for each frame that is stated: 2147483647 of them take the memory.
+        raise NotAResult(f"the segmentation describes {frames} frames and says that it has {stated}")
     try:
         read = Segmentation.from_dataset(dataset)
     except (AttributeError, TypeError, ValueError) as error:

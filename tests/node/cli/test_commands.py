@@ -18,6 +18,7 @@ from config.settings import load
 from db.engine import connect, migrate
 from node.cli.common import SERVICES
 from node.cli.main import COMMANDS, cli
+from node.cli.results import _print
 
 Run = Callable[..., Result]
 
@@ -144,6 +145,13 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, config: Path, command: st
     lines = _fails("--config", config, command, file).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("pleura: ")
+
+
+def test_what_a_file_says_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    _print({Path("a.dcm"): ["series: \x1b[2J\x1b]0;title\x07[red]"]}, ["missing \x9b31m"])
+    shown = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in shown)
+    assert "series: \\x1b[2J" in shown
 
 
 def test_a_peer_that_is_not_there_is_one_sentence(config: Path) -> None:

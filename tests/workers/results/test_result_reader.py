@@ -128,6 +128,15 @@ def test_a_segmentation_that_lacks_what_the_standard_demands_is_no_result():
         read_result(made)
 
 
+@pytest.mark.parametrize("frames", [2, 2**31 - 1, None])
+def test_a_segmentation_that_lies_about_its_frames_is_no_result(frames):
+    """It is refused before highdicom makes a row for each of them, which takes all the memory."""
+    made = deepcopy(encode_all(analysis())["seg"])
+    made.NumberOfFrames = frames
+    with pytest.raises(NotAResult, match="describes 1 frames"):
+        read_result(made)
+
+
 def test_a_segment_without_an_algorithm_or_a_tracking_uid_is_read():
     made = deepcopy(encode_all(analysis())["seg"])
     for keyword in ("SegmentationAlgorithmIdentificationSequence", "TrackingUID", "SegmentDescription"):
