@@ -329,9 +329,16 @@ def _history(detail: StudyDetail, zone: tzinfo) -> Table:
 
 
 def finding_text(finding: FindingRecord) -> str:
-    """One finding as text: ``lung_opacity 0.91 (threshold 0.45), right lower zone, 12% of the image``."""
-    value = "not assessed" if finding.probability is None else f"{finding.probability:.2f}"
-    described = f"{finding.label} {value} (threshold {finding.threshold:.2f})"
+    """One finding as text: ``lung_opacity present 0.91 (threshold 0.45), right lower zone, 12% of the image``."""
+    from workers.results.finding_text import probability_value  # with NumPy, which other commands need not load
+
+    value = "not assessed"
+    if finding.probability is not None:
+        shown = probability_value(finding.probability, finding.threshold)
+        value = f"{'present' if finding.present else 'not detected'} {shown:g}"
+    described = f"{finding.label} {value} (threshold {finding.threshold:g})"
+    if finding.present and (finding.probability or 0.0) < finding.threshold:
+        described += f", {finding.reason or 'follows from a part of it'}"
     if finding.present and (place := place_text(finding.side, filter(None, finding.zones.split(",")))):
         described += f", {place}"
     if finding.present and finding.area_fraction:

@@ -16,7 +16,7 @@ from PIL import Image
 from models.contract import Finding, Prediction, Spacing
 from models.model_spec import Evidence, Mode, ModelSpec
 from models.templates import environment
-from workers.results.finding_text import area_of, area_remark, area_text
+from workers.results.finding_text import area_of, area_remark, area_text, probability_value
 
 _TEMPLATES = environment(Path(__file__).parent / "templates")
 _WARNING = "Research use only. Not a medical device. Not for diagnosis, triage or treatment."
@@ -85,7 +85,7 @@ def _cells(finding: Finding, item: ExplainedImage, models: Sequence[ModelSpec]) 
     return (
         f"{finding.code.meaning}{shadow}",
         _answer(finding),
-        "-" if finding.probability is None else f"{finding.probability:.3f}",
+        "-" if finding.probability is None else f"{probability_value(finding.probability, finding.threshold):g}",
         f"{finding.threshold:g}",
         _size(finding, item.spacing),
         _evidence(_evidence_of(finding, models)),

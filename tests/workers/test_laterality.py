@@ -142,7 +142,10 @@ def test_page_and_terminal_say_where_it_is(side: str, zones: str, share: float |
     record = FindingRecord("x", "m", "1", 0.8, 0.5, True, False, side=side, zones=zones, lung_share=share)
     assert Formatting().place(record) == shown
     words = shown.split(",")[0]
-    assert finding_text(record) == f"x 0.80 (threshold 0.50){f', {words}' if words else ''}"
+    assert finding_text(replace(record, present=False)) == "x not detected 0.8 (threshold 0.5)"
+    whole = replace(record, probability=0.4, reason="follows from y", side="", zones="")
+    assert finding_text(whole) == "x present 0.4 (threshold 0.5), follows from y"
+    assert finding_text(record) == f"x present 0.8 (threshold 0.5){f', {words}' if words else ''}"
 
 
 def test_zones_in_words() -> None:

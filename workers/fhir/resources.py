@@ -292,9 +292,18 @@ def _diagnostic_report(report: StudyReport, links: Links, naming: Naming) -> Res
 
 def _narrative(report: StudyReport) -> str:
     """The report for people, complete: it is what a system shows that knows nothing of our codes."""
-    lines = [f"{each.finding.meaning}: {_in_words(each)}" for each in report.findings]
+    images = [each.image_uid for each in report.statuses if each.image_uid]
+
+    def image(uid: str) -> str:
+        return f"Image {images.index(uid) + 1}" if len(images) > 1 else "Image"
+
+    # Two images may have two answers, which would contradict each other without their image.
+    lines = [
+        f"{f'{image(each.image_uid)}, ' if len(images) > 1 else ''}{each.finding.meaning}: {_in_words(each)}"
+        for each in report.findings
+    ]
     lines += [
-        f"{'Image' if each.image_uid else 'Study'}: {each.status.meaning.lower()}. {each.comment}"
+        f"{image(each.image_uid) if each.image_uid else 'Study'}: {each.status.meaning.lower()}. {each.comment}"
         for each in report.statuses
     ]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)

@@ -208,9 +208,10 @@ def square_value(square_millimetres: float) -> tuple[float, Code]:
     return round(square_millimetres / _SQUARE_CENTIMETRE, 2), codes.SQUARE_CENTIMETRE
 
 
-def probability_value(probability: float) -> float:
-    """A probability rounded to three digits, the precision of thresholds, so that rounding does not cross one."""
-    return float(f"{probability:.3g}")
+def probability_value(probability: float, threshold: float = 0.0) -> float:
+    """A probability rounded to three digits, or to so many that rounding does not cross ``threshold``."""
+    rounded = (float(f"{probability:.{digits}g}") for digits in range(3, 13))
+    return next((value for value in rounded if (value >= threshold) == (probability >= threshold)), probability)
 
 
 def area_text(area: Area) -> str:

@@ -31,7 +31,7 @@ class ResultKind:
 
 RESULT_KINDS = (
     ResultKind("seg", "Segmentation", "segmentation", "SEG", "segmentation", 3),
-    ResultKind("sr", "Structured report", "report", "SR", "structured_report", 4),
+    ResultKind("sr", "Structured report", "report", "SR", "structured_report", 5),
     ResultKind("sc", "Overlay capture", "overlay", "OT", "secondary_capture", 3),
     ResultKind("gsps", "Presentation state", "outlines", "PR", "presentation_state", 3),
     ResultKind("summary", "Summary", "study summary", "SR"),

@@ -113,7 +113,10 @@ def _segment_group(analysis: Analysis, statement: Statement, segment: Segment, a
         referenced_segment=frame,
         **_named(analysis, finding),
         algorithm_id=_algorithm(segment.model, finding),
-        measurements=[*_probability(finding.probability), measurement(codes.AREA, *area_value(area))],
+        measurements=[
+            *_probability(finding.probability, finding.threshold),
+            measurement(codes.AREA, *area_value(area)),
+        ],
         qualitative_evaluations=answer or None,
     )
 
@@ -157,7 +160,7 @@ def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -
         referenced_region=_region(analysis, box_outline(box)),
         **_named(analysis, statement.finding),
         algorithm_id=_algorithm(statement.model, statement.finding),
-        measurements=_probability(box.probability),
+        measurements=_probability(box.probability, statement.finding.threshold),
     )
 
 
@@ -171,7 +174,7 @@ def _image_group(analysis: Analysis, statement: Statement) -> Group:
         hd.sr.TrackingIdentifier(statement.tracking_uid, statement.label),
         **(_named(analysis, finding) if statement.answer == codes.PRESENT else {}),
         algorithm_id=_algorithm(statement.model, replace(finding, placed_by="")),
-        measurements=_probability(finding.probability),
+        measurements=_probability(finding.probability, finding.threshold),
         qualitative_evaluations=[evaluation(finding.code, statement.answer), *status],
         source_images=[hd.sr.SourceImageForMeasurementGroup(*_uids(analysis))],
     )
@@ -223,5 +226,6 @@ def _algorithm(model: ModelUse | None, finding: Finding) -> hd.sr.AlgorithmIdent
     )
 
 
-def _probability(value: float | None) -> list[hd.sr.Measurement]:
-    return [] if value is None else [measurement(codes.PROBABILITY, probability_value(value), codes.UNITY)]
+def _probability(value: float | None, threshold: float) -> list[hd.sr.Measurement]:
+    """Rounded so that it does not contradict the threshold, which the same group tells."""
+    return [] if value is None else [measurement(codes.PROBABILITY, probability_value(value, threshold), codes.UNITY)]

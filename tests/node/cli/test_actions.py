@@ -126,7 +126,7 @@ def test_feedback_by_number_where_the_label_is_not_enough(run: Run, engine: Engi
     assert run("feedback", study, "3", "modify").exit_code == 0
     assert [given.model for given in Database(engine, NO_RULES).read(feedback.of_study, 1)] == ["two"]
     listed = run("feedback", study).output
-    assert "lung_opacity 0.70 (threshold 0.50)" in listed
+    assert "lung_opacity present 0.7 (threshold 0.5)" in listed
     assert f"modify by {WHO}" in listed
 
 

@@ -38,7 +38,7 @@ from workers.fhir.resources import (
     transaction,
     uid_identifier,
 )
-from workers.fhir.study_report import FindingSite, StudyReport, read_study_report
+from workers.fhir.study_report import FindingSite, ReportedFinding, StudyReport, read_study_report
 from workers.results import codes
 from workers.results.readings import NotAResult
 
@@ -108,16 +108,25 @@ def test_every_resource_is_valid_by_the_schema_of_hl7(report: StudyReport, tmp_p
     assert kinds == {"Patient", "Device", "DiagnosticReport", "Observation", "Bundle"}
 
 
+def _told(finding: ReportedFinding) -> str:
+    return f"{finding.finding.meaning}: {finding.answer.meaning.lower()}"
+
+
 def test_a_person_reads_all_of_it(report: StudyReport) -> None:
     odd = replace(report, sentence=f"{report.sentence} <&>")
     document = transaction(odd, links(odd), NAMING, stored(odd))["entry"][-1]["resource"]
     text = "".join(ElementTree.fromstring(document["text"]["div"]).itertext())
     assert text.startswith(f"{odd.sentence}.")
     assert text.endswith("Not a medical device. Not for diagnosis.")
+    images = [each.image_uid for each in report.statuses if each.image_uid]
     for finding in report.findings:
-        assert f"{finding.finding.meaning}: {finding.answer.meaning.lower()}, " in text
+        assert f"Image {images.index(finding.image_uid) + 1}, {_told(finding)}, " in text
     for status in report.statuses:
         assert f"{status.status.meaning.lower()}. {status.comment}" in text
+    one = replace(report, statuses=tuple(each for each in report.statuses if each.image_uid in ("", images[0])))
+    of_one = replace(one, findings=tuple(each for each in report.findings if each.image_uid == images[0]))
+    short = transaction(of_one, links(of_one), NAMING, stored(of_one))["entry"][-1]["resource"]["text"]["div"]
+    assert f"<li>{_told(of_one.findings[0])}, " in short, "one image needs no number"
     assert "text" not in registered(report, links(report), NAMING), "nothing is said before there is something to say"
 
 

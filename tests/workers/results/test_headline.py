@@ -147,6 +147,12 @@ def test_a_probability_is_told_in_three_digits() -> None:
     assert [probability_value(each) for each in (0.8234567, 0.0351499, 1.0)] == [0.823, 0.0351, 1.0]
 
 
+def test_a_probability_is_told_in_as_many_digits_as_its_threshold_demands() -> None:
+    """A report says from which probability it is present: 0.374 beside 0.3741 would contradict it."""
+    near = [(0.37414, 0.3741), (0.374099, 0.3741), (0.30059, 0.3006), (0.3741, 0.3741)]
+    assert [probability_value(*each) for each in near] == [0.3741, 0.374, 0.30059, 0.3741]
+
+
 def test_a_negative_says_how_much_it_is_worth() -> None:
     made = analysis(findings=(opacity(probability=0.1, sensitivity=0.7213), finding(probability=0.1)))
     known, unknown = statements(made)
