@@ -44,6 +44,24 @@ def reconciled(findings: Sequence[Finding], models: Sequence[ModelSpec]) -> tupl
     return tuple(found.values())
 
 
+def sent_twice(models: Sequence[ModelSpec]) -> dict[str, tuple[str, ...]]:
+    """The labels that several models send beside each other, with these models: no manifest says which is sent."""
+    active = {
+        (label.name, spec.name): label
+        for spec in models
+        for label in spec.labels
+        if Mode.SHADOW not in (spec.mode, label.mode)
+    }
+    found: dict[str, tuple[str, ...]] = {}
+    for name in dict.fromkeys(label for label, _ in active):
+        own = {model: label for (each, model), label in active.items() if each == name}
+        stored = {other for label in own.values() for other in _replaced(label, models)}
+        stored |= {model for model, label in own.items() if label.place_of in own}
+        if len(own.keys() - stored) > 1:
+            found[name] = tuple(model for model in own if model not in stored)
+    return found
+
+
 def _sent(finding: Finding | None) -> TypeGuard[Finding]:
     return finding is not None and finding.probability is not None and finding.mode is not Mode.SHADOW
 

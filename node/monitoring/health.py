@@ -37,6 +37,7 @@ from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
 from models.remote.describing import check_server
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
+from models.same_finding import sent_twice
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
@@ -58,6 +59,7 @@ from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
+from workers.pipeline_digest import active_pipeline
 from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)
@@ -83,6 +85,7 @@ def _checks(settings: Settings, peers: bool) -> Iterator[Check]:
     yield database
     yield check_broker(settings)
     yield check_models(settings)
+    yield from check_same_findings(settings)
     yield from check_rules(settings)
     yield from check_comparisons(settings)
     if peers:
@@ -310,10 +313,10 @@ def check_model_servers(settings: Settings) -> Iterator[Check]:
 
 
 def check_models(settings: Settings) -> Check:
-    """Every model in the settings exists and matches its digest."""
+    """Every model in the settings exists, matches its digest, and they go together."""
     names = settings.models.names
     try:
-        read_registry(settings.models.folder).active(names)
+        active_pipeline(settings, verify=True)
     except UnknownModel as error:
         return Check("models", False, str(error), "correct models.gate, models.lungs, models.active or models.shadow")
     except (ManifestError, OSError) as error:
@@ -324,6 +327,21 @@ def check_models(settings: Settings) -> Check:
             "put the file back (a backup, `pleura models add`, or the package again), or correct models.folder",
         )
     return Check("models", True, ", ".join(names) or "none: no image is analysed")
+
+
+def check_same_findings(settings: Settings) -> Iterator[Check]:
+    """No two models send the same finding, with answers that may contradict each other."""
+    try:
+        models = active_pipeline(settings).models
+    except (UnknownModel, ManifestError, OSError):
+        return  # check_models has told it
+    for label, names in sent_twice(models).items():
+        yield Check(
+            f"finding {label}",
+            False,
+            f"{' and '.join(names)} both send it, and their answers may contradict each other",
+            "say replaces or place_of in the manifest of one of them (docs/models.md), or put one into models.shadow",
+        )
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:

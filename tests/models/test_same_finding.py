@@ -16,7 +16,7 @@ from models.model_registry import BUNDLED
 from models.model_spec import CalibrationSpec, Code, LabelSpec, Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import load_predictor
-from models.same_finding import reconciled
+from models.same_finding import reconciled, sent_twice
 from tests.models.samples import classifier_graph, manifest, model_input
 from tests.models.test_predictor import lungs
 
@@ -250,6 +250,15 @@ def test_networks_that_replace_each_other_in_a_circle_are_refused() -> None:
     for models in permutations([says("a", "b"), says("b", "c"), says("c", "a")]):
         with pytest.raises(ManifestError, match="each replaces 'lung_opacity' of the next one"):
             Pipeline(None, models)
+
+
+def test_what_two_networks_send_beside_each_other_is_told(tmp_path: Path) -> None:
+    beside = says("beside")
+    assert sent_twice((*CHAIN, beside)) == {"lung_opacity": ("third", "beside")}
+    assert sent_twice(CHAIN) == sent_twice((*CHAIN, replace(beside, mode=Mode.SHADOW))) == {}
+    assert sent_twice((*CHAIN, replace(beside, labels=(replace(beside.labels[0], mode=Mode.SHADOW),)))) == {}
+    assert sent_twice((whether(tmp_path), where(tmp_path))) == {}
+    assert sent_twice((says("second", "first"), beside)) == {"lung_opacity": ("second", "beside")}
 
 
 def test_what_is_only_a_place_is_not_replaced(tmp_path: Path) -> None:

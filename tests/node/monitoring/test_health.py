@@ -16,12 +16,19 @@ from pynetdicom.sop_class import (
 )
 
 from config.destinations import Destination
-from config.settings import Settings, Site, Store
+from config.settings import Models, Settings, Site, Store
 from db.queries.system import Growth
 from node.dicom.instance_store import SET_ASIDE
 from node.monitoring.disk import check_room
-from node.monitoring.health import check_destination, check_issuers, check_store
+from node.monitoring.health import (
+    check_destination,
+    check_issuers,
+    check_models,
+    check_same_findings,
+    check_store,
+)
 from node.monitoring.parts import check_parts
+from tests.models.samples import classifier_graph, manifest
 from workers.worker_id import at_place
 
 VERIFICATIONS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
@@ -96,6 +103,32 @@ def test_a_store_that_is_read_only_is_told_as_such(tmp_path: Path) -> None:
         assert list(check_parts(settings)) == []
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def _settings(folder: Path, **replaces: str) -> Settings:
+    """Models of one kind with the same finding, each with what its manifest says that it replaces."""
+    for name, other in replaces.items():
+        file = manifest(classifier_graph(folder / f"{name}.onnx"), name)
+        line = f'localised = true\nreplaces = "{other}"' if other else "localised = true"
+        file.write_text(file.read_text().replace("localised = true", line, 1))
+    return Settings(models=Models(gate="", lungs="", folder=folder, active=tuple(replaces)))
+
+
+def test_models_that_send_the_same_finding_beside_each_other_are_told(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, first="", second="first", beside="")
+    assert check_models(settings).ok
+    (found,) = check_same_findings(settings)
+    assert found.part == "finding lung_opacity"
+    assert found.found == "second and beside both send it, and their answers may contradict each other"
+    assert "replaces" in found.remedy
+    assert list(check_same_findings(Settings())) == []
+
+
+def test_models_that_do_not_go_together_are_told_before_a_worker_fails_on_them(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, first="second", second="first")
+    found = check_models(settings)
+    assert (found.ok, "each replaces 'lung_opacity' of the next one" in found.found) == (False, True)
+    assert list(check_same_findings(settings)) == []
 
 
 def test_the_doctor_asks_whose_patient_ids_come_without_an_issuer() -> None:
