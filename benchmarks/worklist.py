@@ -1,11 +1,12 @@
 """How long the first page of the worklist takes with a million studies, on SQLite and on PostgreSQL.
 
     python -m benchmarks.worklist [--studies 1000000] [--rounds 2000] [--database sqlite|postgresql|both]
+                                  [--keep FOLDER]
 
 Prints the query plan and p50 and p99 of ``Worklist.page(limit=50)``: all of it, from the call to the finished rows
-with their findings and counts of deliveries. Also of a search in all studies, and of recording an instance into the
+with their findings and counts of deliveries. Also of searches in all studies, and of recording an instance into the
 filled database (one durable transaction). PostgreSQL is the installed one, started for this run on a socket of its own,
-with fsync on.
+with fsync on. Two databases of a million studies take 9 GB; a user ``postgres`` must be able to reach FOLDER.
 """
 
 from __future__ import annotations
@@ -15,78 +16,112 @@ import os
 import shutil
 import signal
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Engine, event, text
 
 from benchmarks.figures import Figure, Measurement
 from config.settings import Settings
-from db.database import Database
 from db.engine import connect, migrate, writing
 from db.prepared_statements import Prepared
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
 from db.records import ReceivedInstance
-from db.search_words import study_texts, words_of
-from db.states import Analysis, DeliveryState, JobState, Priority, StudyState
-from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study, StudyWord
+from db.tables import Base
 from tests.commands import record_instance
-from tests.postgres import PostgresServer, start
+from tests.postgres import PostgresServer, start, start_again
 from workers.open_database import database_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-CHUNK = 5000
 
 
 @contextmanager
-def prepared(kind: str) -> Iterator[Engine]:
-    folder = Path(tempfile.mkdtemp(prefix="pleura-bench-"))
-    process = start(folder) if kind == "postgresql" else None
-    url = PostgresServer(folder).create_database() if process else f"sqlite:///{folder}/bench.sqlite"
-    engine = connect(url)
+def filled(kind: str, studies: int, keep: Path | None = None) -> Iterator[Engine]:
+    """A database of so many studies; one in the folder ``keep`` is used again, for it takes minutes to fill."""
+    folder = keep / f"{kind}-{studies}" if keep else Path(tempfile.mkdtemp(prefix="pleura-bench-"))
+    done = folder / "filled"
     try:
-        migrate(engine)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            with _opened(kind, folder, start, *_FAST_SERVER) as engine:
+                migrate(engine)
+                fill(engine, studies)
+            done.touch()
+        with _opened(kind, folder, start_again) as engine:
+            yield engine
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
+
+
+# Only while filling: nothing waits for the disk, and nothing is written twice.
+_FAST_SERVER = tuple(
+    each
+    for setting in ("fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=16GB", "shared_buffers=1GB")
+    for each in ("-c", setting)
+)
+
+
+@contextmanager
+def _opened(kind: str, folder: Path, start: Callable[..., subprocess.Popen[bytes]], *options: str) -> Iterator[Engine]:
+    """The database in ``folder``, for PostgreSQL with a server of its own."""
+    server = start(folder, *options) if kind == "postgresql" else None
+    # The database that initdb makes is as good as another one.
+    url = PostgresServer(folder).url("postgres") if server else f"sqlite:///{folder}/bench.sqlite"
+    engine = connect(url, answer_seconds=3600)
+    try:
         yield engine
     finally:
         engine.dispose()
-        if process:
-            process.send_signal(signal.SIGQUIT)
-            process.wait(60)
-        shutil.rmtree(folder)
+        if server:
+            server.send_signal(signal.SIGINT)
+            server.wait(600)
 
 
 def fill(engine: Engine, studies: int) -> None:
     """One analysed image a study with three findings, two results and two deliveries.
 
-    Every tenth study is open, and two in ten are unreported: the others have been reported.
+    Every tenth study is open, and two in ten are unreported: the others have been reported. The database makes the rows
+    itself, which takes a tenth of the time that it takes to send them.
     """
-    # Only while filling: nothing waits for the disk, and references are not checked.
+    sqlite = engine.dialect.name == "sqlite"
+    # References are not checked, and SQLite does not wait for the disk either.
     fast = (
-        ("PRAGMA synchronous=OFF", "PRAGMA cache_size=-400000")
-        if engine.dialect.name == "sqlite"
-        else ("SET synchronous_commit=off", "SET session_replication_role=replica")
+        ("PRAGMA synchronous=OFF", "PRAGMA foreign_keys=OFF", "PRAGMA cache_size=-400000")
+        if sqlite
+        else ("SET session_replication_role=replica", "SET maintenance_work_mem='512MB'")
     )
+    rows = tuple(_rows(engine.dialect.name))
+    indexes = [index for name in dict(rows) for index in Base.metadata.tables[name].indexes]
     with writing(engine).connect() as connection:
         for statement in fast:
             # On the driver's own connection: in a transaction SQLite ignores or refuses these.
             connection.connection.cursor().execute(statement)
             connection.connection.commit()
-        connection.execute(insert(Destination), [{"name": "pacs"}])
-        connection.commit()
-        for first in range(1, studies + 1, CHUNK):
-            numbers = range(first, min(first + CHUNK, studies + 1))
-            for table, row in ROWS:
-                connection.execute(insert(table), [one for number in numbers for one in row(number)])
+        for index in indexes:  # made at the end, from rows in their order: less work than row by row
+            index.drop(connection)
+        connection.execute(text("INSERT INTO destinations (name) VALUES ('pacs')"))
+        for name, (each, values) in rows:
+            numbered = _NUMBERED.format(last=studies * each - 1, each=each)
+            columns, made = ", ".join(values), ", ".join(values.values())
+            statement = f"INSERT INTO {name} ({columns}) {numbered} SELECT {made} FROM numbered"
+            connection.execute(text(statement))
             connection.commit()
+        for index in indexes:
+            index.create(connection)
+        connection.commit()
         connection.invalidate()
-    if engine.dialect.name == "postgresql":
+    if not sqlite:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for name in ("studies", "series", "instances", "jobs", "findings", "results", "deliveries"):
                 connection.execute(text(f"SELECT setval('{name}_id_seq', (SELECT max(id) FROM {name}))"))
@@ -98,143 +133,112 @@ def _date(n: int) -> str:
     return f"{NOW - timedelta(days=n // 1000):%Y%m%d}"
 
 
-def _study(n: int) -> list[dict[str, object]]:
-    # Times are spread as by a hash, so that the order of rows is not the order in which they are due.
-    received = NOW - timedelta(seconds=n * 2_654_435_761 % 100_000_000)
-    texts = ("issuer_of_patient_id", "patient_birth_date", "patient_sex", "study_time", "reason")
-    return [
-        {
-            "id": n,
-            "study_instance_uid": f"1.2.826.0.1.3680043.8.498.{n}",
-            "patient_id": f"P{n % 300_000}",
-            "patient_name": f"Name{n}^Given",
-            "accession_number": f"A{n}",
-            "study_date": _date(n),
-            "study_description": "CHEST PA",
-            "state": StudyState.COMPLETE if n % 10 else StudyState.OPEN,
-            "priority": list(Priority)[n % 3],
-            "analysis": Analysis.ANALYSED,
-            "due_at": received + timedelta(minutes=(15, 60, 480)[n % 3]),
-            "first_received_at": received,
-            "last_activity_at": received,
-            "reported_at": None if n % 10 in (0, 1) else received,
-            "images": 1,
-            **dict.fromkeys(texts, ""),
-        }
-    ]
-
-
-def _series(n: int) -> list[dict[str, object]]:
-    return [{"id": n, "study_id": n, "series_instance_uid": f"1.3.{n}", "modality": "DX", **dict.fromkeys(
-        ("body_part", "series_description"), "CHEST")}]  # fmt: skip
-
-
-def _instance(n: int) -> list[dict[str, object]]:
-    texts = ("sop_class_uid", "transfer_syntax_uid", "path", "patient_id", "view", "calling_ae_title")
-    return [
-        {
-            "id": n,
-            "study_id": n,
-            "series_id": n,
-            "sop_instance_uid": f"1.4.{n}",
-            "digest": f"{n:064x}",
-            "byte_count": 1,
-            "state": "eligible",
-            "received_at": NOW,
-            **dict.fromkeys(texts, "1.2"),
-        }
-    ]
-
-
-def _job(n: int) -> list[dict[str, object]]:
-    return [
-        {
-            "id": n,
-            "study_id": n,
-            "instance_id": n,
-            "pipeline": "f" * 64,
-            "revision": 1,
-            "state": JobState.DONE,
-            "stat": False,
-            "attempts": 1,
-            "timings": {},
-            "created_at": NOW,
-            "queued_at": NOW,
-        }
-    ]
-
-
-def _findings(n: int) -> list[dict[str, object]]:
-    return [
-        {
-            "id": 3 * n + k,
-            "study_id": n,
-            "job_id": n,
-            "revision": 1,
-            "label": label,
-            "model": "chest-classifier",
-            "model_version": "1",
-            "probability": 0.7,
-            "threshold": 0.5,
-            "present": (n + k) % 4 == 0,
-            "shadow": False,
-            "reason": "",
-        }
-        for k, label in enumerate(("pneumothorax", "lung_opacity", "effusion"))
-    ]
-
-
-def _results(n: int) -> list[dict[str, object]]:
-    return [
-        {
-            "id": 2 * n + k,
-            "study_id": n,
-            "job_id": n,
-            "revision": 1,
-            "ordinal": k,
-            "kind": kind,
-            "sop_class_uid": "1.2",
-            "sop_instance_uid": f"1.5.{2 * n + k}",
-            "series_instance_uid": "1.6",
-            "digest": f"{2 * n + k:064x}",
-            "path": "results/x",
-            "byte_count": 1,
-            "patient_id": f"P{n % 300_000}",
-            "created_at": NOW,
-        }
-        for k, kind in enumerate(("seg", "sr"))
-    ]
-
-
-def _deliveries(n: int) -> list[dict[str, object]]:
-    return [
-        {
-            "id": 2 * n + k,
-            "study_id": n,
-            "result_id": 2 * n + k,
-            "destination": "pacs",
-            "state": DeliveryState.SENT if n % 10 else DeliveryState.PENDING,
-            "attempts": 1,
-            "created_at": NOW,
-        }
-        for k in range(2)
-    ]
-
-
-def _words(n: int) -> list[dict[str, object]]:
-    return [{"word": word, "study_id": n} for word in words_of(study_texts(_study(n)[0]))]
-
-
-ROWS = (
-    (Study, _study),
-    (StudyWord, _words),
-    (Series, _series),
-    (Instance, _instance),
-    (Job, _job),
-    (Finding, _findings),
-    (Result, _results),
-    (Delivery, _deliveries),
+_NUMBERED = (
+    "WITH RECURSIVE counted(i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM counted WHERE i < {last}),"
+    " numbered AS (SELECT i / {each} + 1 AS n, i % {each} AS k FROM counted)"
 )
+"""Each study's number ``n``, ``each`` times, with ``k`` from 0."""
+
+
+def _rows(dialect: str) -> Iterator[tuple[str, tuple[int, dict[str, str]]]]:
+    """For each table: how many rows a study has, and the columns as SQL of its number ``n`` and the row's ``k``."""
+    begin = int(NOW.timestamp())
+    # Times are spread as by a hash, so that the order of rows is not the order in which they are due.
+    received = f"({begin} - n * 2654435761 % 100000000)"
+    if dialect == "sqlite":
+        time_of, date = "strftime('%Y-%m-%d %H:%M:%S.000000', {}, 'unixepoch')", "strftime('%Y%m%d', {}, 'unixepoch')"
+    else:
+        time_of, date = "to_timestamp({})", "to_char(to_timestamp({}) AT TIME ZONE 'UTC', 'YYYYMMDD')"
+    came, now, day = time_of.format(received), time_of.format(begin), date.format(f"{begin} - n / 1000 * 86400")
+    study = {"study_id": "n"}
+    job = {**study, "job_id": "n", "revision": "1"}
+    yield "studies", (1, {
+        "id": "n",
+        "study_instance_uid": "'1.2.826.0.1.3680043.8.498.' || n",
+        "patient_id": "'P' || (n % 300000)",
+        "patient_name": "'Name' || n || '^Given'",
+        "accession_number": "'A' || n",
+        "study_date": day,
+        "study_description": "'CHEST PA'",
+        "state": "CASE WHEN n % 10 = 0 THEN 'open' ELSE 'complete' END",
+        "priority": "CASE n % 3 WHEN 0 THEN 'critical' WHEN 1 THEN 'urgent' ELSE 'routine' END",
+        "analysis": "'analysed'",
+        "due_at": time_of.format(f"{received} + CASE n % 3 WHEN 0 THEN 900 WHEN 1 THEN 3600 ELSE 28800 END"),
+        "first_received_at": came,
+        "last_activity_at": came,
+        "reported_at": f"CASE WHEN n % 10 > 1 THEN {came} END",
+        "images": "1",
+        **dict.fromkeys(("issuer_of_patient_id", "patient_birth_date", "patient_sex", "study_time", "reason"), "''"),
+    })  # fmt: skip
+    for word in ("'name' || n", "'given'", "'p' || (n % 300000)", "'a' || n", "'chest'", "'pa'", day):
+        yield "study_words", (1, {**study, "word": word})
+    yield "series", (1, {
+        **study,
+        "id": "n",
+        "series_instance_uid": "'1.3.' || n",
+        "modality": "'DX'",
+        **dict.fromkeys(("body_part", "series_description"), "'CHEST'"),
+    })  # fmt: skip
+    texts = ("sop_class_uid", "transfer_syntax_uid", "path", "patient_id", "view", "calling_ae_title")
+    yield "instances", (1, {
+        **study,
+        "id": "n",
+        "series_id": "n",
+        "sop_instance_uid": "'1.4.' || n",
+        "digest": "'digest' || n",
+        "byte_count": "1",
+        "state": "'eligible'",
+        "received_at": now,
+        **dict.fromkeys(texts, "'1.2'"),
+    })  # fmt: skip
+    yield "jobs", (1, {
+        **study,
+        "id": "n",
+        "instance_id": "n",
+        "pipeline": f"'{'f' * 64}'",
+        "revision": "1",
+        "state": "'done'",
+        "stat": "false",
+        "attempts": "1",
+        "timings": "'{}'",
+        "created_at": now,
+        "queued_at": now,
+    })  # fmt: skip
+    yield "findings", (3, {
+        **job,
+        "id": "3 * n + k",
+        "label": "CASE k WHEN 0 THEN 'pneumothorax' WHEN 1 THEN 'lung_opacity' ELSE 'effusion' END",
+        "model": "'chest-classifier'",
+        "model_version": "'1'",
+        "probability": "0.7",
+        "threshold": "0.5",
+        "present": "(n + k) % 4 = 0",
+        "shadow": "false",
+        "reason": "''",
+    })  # fmt: skip
+    yield "results", (2, {
+        **job,
+        "id": "2 * n + k",
+        "ordinal": "k",
+        "kind": "CASE k WHEN 0 THEN 'seg' ELSE 'sr' END",
+        "sop_class_uid": "'1.2'",
+        "sop_instance_uid": "'1.5.' || (2 * n + k)",
+        "series_instance_uid": "'1.6'",
+        "digest": "'digest' || (2 * n + k)",
+        "path": "'results/x'",
+        "byte_count": "1",
+        "patient_id": "'P' || (n % 300000)",
+        "created_at": now,
+    })  # fmt: skip
+    yield "deliveries", (2, {
+        **study,
+        "id": "2 * n + k",
+        "result_id": "2 * n + k",
+        "destination": "'pacs'",
+        "state": "CASE WHEN n % 10 = 0 THEN 'pending' ELSE 'sent' END",
+        "attempts": "1",
+        "created_at": now,
+    })  # fmt: skip
 
 
 def plan(engine: Engine, unreported: bool) -> str:
@@ -246,15 +250,15 @@ def plan(engine: Engine, unreported: bool) -> str:
         return "\n".join(f"    {row[-1]}" for row in connection.exec_driver_sql(explain + sql))
 
 
-def measure(work: Callable[[int], object], rounds: int) -> str:
+def measure(work: Callable[[], object], rounds: int) -> str:
     """Milliseconds at p50, p99 and the largest, after a tenth of the rounds to warm up.
 
     The CPU time of this process tells how much of that is work, where the machine does other things too.
     """
     walls, cpus = [], []
-    for number in range(rounds + rounds // 10):
+    for _ in range(rounds + rounds // 10):
         wall, cpu = time.perf_counter(), time.process_time()
-        work(number)
+        work()
         walls.append((time.perf_counter() - wall) * 1000)
         cpus.append((time.process_time() - cpu) * 1000)
     return "; ".join(_spread(name, times[rounds // 10 :]) for name, times in (("wall", walls), ("own CPU", cpus)))
@@ -265,28 +269,36 @@ def _spread(name: str, times: list[float]) -> str:
     return f"{name} p50 {statistics.median(times):.2f} ms, p99 {high:.2f} ms, max {max(times):.2f} ms"
 
 
-def page(database: Database, unreported: bool, _number: int) -> object:
-    return Worklist(database.engine).page(only_open=not unreported)
+def pages(worklist: Worklist, studies: int) -> dict[str, Callable[[], object]]:
+    """What is asked, by name."""
+    middle = studies // 2 + 1
+    searches = {
+        "name": Filters(f"name{middle} given"),
+        "UID": Filters(f"1.2.826.0.1.3680043.8.498.{middle}"),
+        "date": Filters(date_from=_date(middle), date_to=_date(middle)),
+    }
+    asked: dict[str, Callable[[], object]] = {"first page of the unreported": worklist.page}
+    for name, filters in searches.items():
+        asked[f"search by {name}"] = partial(worklist.page, show=WorklistPart.ALL, filters=filters)
+    return asked
 
 
-def search(database: Database, search: str, studies: int, number: int) -> object:
-    wanted = Filters(search.format(1 + number * 7919 % studies))
-    return Worklist(database.engine).page(show=WorklistPart.ALL, filters=wanted)
+def run(kind: str, studies: int, rounds: int, keep: Path | None) -> None:
+    with filled(kind, studies, keep) as engine:
+        print(f"{kind}: {studies:,} studies", flush=True)
+        for name, unreported in (("unreported", True), ("open", False)):
+            print(f"  plan of the first page of the {name}:\n{plan(engine, unreported)}")
+        worklist, database = Worklist(engine), database_of(Settings(), engine)
+        asked = pages(worklist, studies)
+        asked["first page of the open"] = partial(worklist.page, only_open=True)
+        common = Filters("chest given")
+        asked["search by words that all studies have"] = partial(worklist.page, show=WorklistPart.ALL, filters=common)
+        for name, work in asked.items():
+            print(f"  {name}: {measure(work, rounds)}", flush=True)
+        numbers = count(time.time_ns())  # a database that was kept has those of earlier runs
 
-
-def run(kind: str, studies: int, rounds: int) -> None:
-    with prepared(kind) as engine:
-        begin = time.perf_counter()
-        fill(engine, studies)
-        print(f"{kind}: {studies:,} studies, filled in {time.perf_counter() - begin:.0f} s", flush=True)
-        database = database_of(Settings(), engine)
-        for name, unreported in (("top 50 of the unreported", True), ("top 50 of the open", False)):
-            print(f"  {name}:\n{plan(engine, unreported)}")
-            print(f"    {measure(partial(page, database, unreported), rounds)}", flush=True)
-        for name, words in (("a rare word", "name{}"), ("a common word", "chest"), ("both", "chest name{}")):
-            print(f"  search for {name}: {measure(partial(search, database, words, studies), min(rounds, 500))}")
-
-        def record(number: int) -> object:
+        def record() -> object:
+            number = next(numbers)
             uids = (f"9.1.{number}", "1.2", "1.2.840.10008.1.2.1", f"{number:064x}", "path", 1, f"9.2.{number}", "9.3")
             return record_instance(database, ReceivedInstance(*uids), None, "f" * 64, NOW)
 
@@ -335,31 +347,18 @@ def in_turn(mine: Callable[[], object], theirs: Callable[[], object], rounds: in
     return found[rounds // 10 :]
 
 
-def figures(kind: str, studies: int, rounds: int) -> list[Figure]:
+def figures(kind: str, studies: int, rounds: int, keep: Path | None = None) -> list[Figure]:
     """Page and searches beside the driver alone."""
-    with prepared(kind) as engine:
-        fill(engine, studies)
-        worklist, middle = Worklist(engine), studies // 2 + 1
-        asked: dict[str, Callable[[], object]] = {
-            "first page of the unreported": worklist.page,
-            **{
-                f"search by {name}": partial(worklist.page, show=WorklistPart.ALL, filters=filters)
-                for name, filters in (
-                    ("name", Filters(f"name{middle} given")),
-                    ("UID", Filters(f"1.2.826.0.1.3680043.8.498.{middle}")),
-                    ("date", Filters(date_from=_date(middle), date_to=_date(middle))),
-                )
-            },
-        }
-        found = []
-        for name, work in asked.items():
+    found = []
+    with filled(kind, studies, keep) as engine:
+        for name, work in pages(Worklist(engine), studies).items():
             pairs = in_turn(work, bare_driver(engine, work), rounds)
             high = [statistics.quantiles(each, n=100)[98] for each in zip(*pairs, strict=True)]
             what = f"worklist of {studies:,} studies, {kind}, {name}, 99th percentile"
             ratios = statistics.quantiles([other / own for own, other in pairs], n=20)
             ratio = (statistics.median(ratios), ratios[0], ratios[-1])
             found.append(Figure(what, "ms", high[0], "the same statements by the driver", high[1], ratio))
-        return found
+    return found
 
 
 def measurement(studies: int, rounds: int) -> Measurement:
@@ -375,9 +374,11 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=2000)
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where filled databases are kept and used again")
     arguments = parser.parse_args()
+    keep = arguments.keep.resolve() if arguments.keep else None
     for kind in ("sqlite", "postgresql") if arguments.database == "both" else (arguments.database,):
-        run(kind, arguments.studies, arguments.rounds)
+        run(kind, arguments.studies, arguments.rounds, keep)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, or_, select, update
 
 from db import tables
 from db.comparisons import take_back_comparisons
@@ -23,6 +23,11 @@ def hold_reason_of(study: Row[Any]) -> str | None:
 def is_on_hold(study: Any) -> ColumnElement[bool]:
     """The same as a condition; ``study`` is the table or an alias of it."""
     return or_(study.on_hold.is_(True), study.correction != "")
+
+
+def reason_of_hold(study: Any) -> ColumnElement[str]:
+    """Why, as an expression; empty where it is not on hold."""
+    return case((study.on_hold.is_(True), study.hold_reason), else_=study.correction)
 
 
 def stays_here(study: Any, kind: Any) -> ColumnElement[bool]:

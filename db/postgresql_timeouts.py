@@ -58,13 +58,15 @@ def _until(gen: Generator[Any, Any, T], seconds: float, give_up: Callable[[], No
 
 
 def open_bounded(parameters: dict[str, Any], answer_seconds: float) -> BoundedConnection:
-    """Connect, with limits on this side and, a little shorter, on the server's."""
+    """Connect, with limits on this side and, a little shorter, on the server's. Times come in UTC."""
     connection = BoundedConnection.connect(**{"connect_timeout": CONNECT_SECONDS, **parameters})
     connection.answer_seconds = answer_seconds
     limit = int(1000 * max(answer_seconds - _MARGIN_SECONDS, answer_seconds / 2))
     # As statements, not as start-up options: a connection pooler in between may refuse those.
     connection.autocommit = True
-    connection.execute(f"SET statement_timeout = {limit}")
-    connection.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_FACTOR * limit}")
+    connection.execute(
+        f"SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {_IDLE_FACTOR * limit};"
+        " SET timezone = 'UTC'"
+    )
     connection.autocommit = False
     return connection

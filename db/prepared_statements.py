@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -44,13 +44,14 @@ class _Compiled:
     """A statement for one kind of database: its text, its values (by place or by name) and the columns it returns.
 
     ``constants`` are values that the statement brings with it; ``readers`` convert a column, and say what its NULL is.
+    ``row`` makes a named tuple of a row.
     """
 
     text: str
     constants: Mapping[str, Any]
     binders: tuple[tuple[str, Convert], ...]
     positional: bool
-    row: Any
+    row: Callable[[Sequence[Any]], Any]
     readers: tuple[tuple[int, Callable[[Any], Any], Any], ...]
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
@@ -60,15 +61,17 @@ class _Compiled:
             return [bind(values[name]) if bind else values[name] for name, bind in self.binders]
         return {name: bind(values[name]) if bind else values[name] for name, bind in self.binders}
 
-    def read(self, found: Iterable[Sequence[Any]]) -> list[Any]:
-        if not self.readers:
-            return list(map(self.row._make, found))
-        rows = list(map(list, found))
-        for row in rows:
-            for place, convert, of_null in self.readers:
-                value = row[place]
-                row[place] = of_null if value is None and of_null is not _MADE_ANEW else convert(value)
-        return list(map(self.row._make, rows))
+    def read(self, found: Sequence[Sequence[Any]]) -> list[Any]:
+        if not self.readers or not found:
+            return list(map(self.row, found))
+        columns: list[Sequence[Any]] = list(zip(*found, strict=True))
+        for place, convert, of_null in self.readers:
+            column = columns[place]
+            if of_null is _MADE_ANEW or None not in column:
+                columns[place] = list(map(convert, column))
+            else:
+                columns[place] = [of_null if value is None else convert(value) for value in column]
+        return list(map(self.row, zip(*columns, strict=True)))
 
 
 class Prepared:
@@ -154,12 +157,19 @@ def _compile(statement: Any, dialect: Dialect) -> _Compiled:
         constants={name: bind.value for name, bind in binds.items() if not bind.required},
         binders=tuple((name, _binder(binds[name].type, dialect)) for name in names),
         positional=compiled.positional,
-        row=namedtuple("Row", [column.key for column in columns]),
+        row=_row(tuple(column.key for column in columns)),
         readers=tuple(_readers((column.type for column in columns), dialect)),
     )
 
 
+def _row(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
+    # What _make of a named tuple does, without a function in Python for each row.
+    return partial(tuple.__new__, namedtuple("Row", names))
+
+
 def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
+    if isinstance(kind, ARRAY):
+        return _array_text  # the driver would look at the type of each number
     convert = kind.dialect_impl(dialect).bind_processor(dialect)
     # One moment is written into ten columns of a received image, and there are few states.
     if convert is not None and isinstance(kind, (Enum, UTCDateTime)):
@@ -167,10 +177,18 @@ def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
     return convert
 
 
+def _array_text(numbers: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
 def _readers(kinds: Iterable[TypeEngine[Any]], dialect: Dialect) -> Iterable[tuple[int, Callable[[Any], Any], Any]]:
     for place, kind in enumerate(kinds):
         if isinstance(kind, Float):
             continue  # both drivers give floats; SQLAlchemy would ask for the type that PostgreSQL names
+        if isinstance(kind, Enum) and kind.enum_class is not None:
+            states: dict[str | None, Any] = {None: None, **{state.value: state for state in kind.enum_class}}
+            yield place, states.__getitem__, None
+            continue
         reader = kind.dialect_impl(dialect).result_processor(dialect, None)
         if reader is not None:
             of_null = reader(None)

@@ -57,12 +57,18 @@ class UTCDateTime(TypeDecorator[datetime]):
         moment = value.astimezone(UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give an aware time in UTC."""
-        del dialect
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:
+        """Give aware times in UTC, for a list of studies has hundreds: in one step from what the driver gives."""
+        del coltype
+        return _read_text if dialect.name == "sqlite" else _read_time
+
+
+def _read_text(kept: str | None) -> datetime | None:
+    return None if kept is None else datetime.fromisoformat(kept + "+00:00")
+
+
+def _read_time(kept: datetime | None) -> datetime | None:
+    return kept if kept is None or kept.tzinfo is UTC else kept.astimezone(UTC)
 
 
 class Json(TypeDecorator[Any]):

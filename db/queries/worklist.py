@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -28,12 +29,15 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    null,
     select,
     true,
     union_all,
 )
 
-from db.holds import hold_reason_of, is_on_hold
+from db.engine import reading
+from db.frozen_records import maker
+from db.holds import is_on_hold, reason_of_hold
 from db.prepared_statements import Prepared, is_among
 from db.records import FindingRecord
 from db.search_words import asked_words, begins_with, spelling_values
@@ -107,7 +111,7 @@ class Worklist:
     """Pages of the worklist."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = reading(engine)
 
     def page(
         self,
@@ -296,17 +300,22 @@ _CONDITIONS: dict[str, ColumnElement[bool]] = {
 def _searched(connection: Connection, search: str) -> tuple[set[int] | None, list[tuple[str, ...]]]:
     """Studies among which are all that are searched (None: among all), and the words that they must have.
 
-    The rarest word decides how the studies are found: where few have it, they are looked up, whatever the order of the
-    page; where every word is common, the page is walked in its order and each row is asked for its words.
+    A rare word decides how the studies are found: where few have it, they are looked up, whatever the order of the
+    page; where every word is common, the page is walked in its order and each row is asked for its words. The longest
+    word is tried first, for it is likely to be rare.
     """
     asked = asked_words(search)
     if not asked:
         return set(), []
     uids = [one[0] for one in asked if _UID.fullmatch(one[0])]
-    words = [one for one in asked if one[0] not in uids]
+    words = sorted((one for one in asked if one[0] not in uids), key=lambda one: -len(one[0]))
     if uids:
         return set.intersection(*(_studies_of_uid(connection, uid) for uid in uids)), words
-    return min((_studies_of_rare_word(connection, one) for one in words), key=_how_many), words
+    for number, one in enumerate(words):
+        ids = _studies_of_rare_word(connection, one)
+        if ids is not None:
+            return ids, words[:number] + words[number + 1 :]
+    return None, words
 
 
 def _studies_of_rare_word(connection: Connection, spellings: Sequence[str]) -> set[int] | None:
@@ -321,10 +330,6 @@ def _having_word(spellings: int) -> Prepared:
     # Not DISTINCT: PostgreSQL would collect all rows of a common word first. A study has few words that begin alike.
     size = literal_column(str(_RARE_WORD_ROWS), Integer)
     return Prepared(lambda _: select(StudyWord.study_id).where(begins_with(0, spellings)).limit(size))
-
-
-def _how_many(ids: set[int] | None) -> int:
-    return _RARE_WORD_LIMIT + 1 if ids is None else len(ids)
 
 
 def _studies_of_uid(connection: Connection, uid: str) -> set[int]:
@@ -357,75 +362,67 @@ def current_findings(
     found: defaultdict[int, tuple[FindingRecord, ...]] = defaultdict(tuple)
     place = 0 if by == "study_id" else 1
     for row in _FINDINGS.rows(connection, {"ids": list(study_ids)}):
-        found[row[place]] += (FindingRecord(*row[2:]),)
+        found[row[place]] += (_finding(*row[3:]),)
     return found
 
 
 def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[WorklistRow, ...]:
-    ids = [row.id for row in rows]
+    ids = [row.study_id for row in rows]
     if not ids:
         return ()
-    findings = current_findings(connection, ids, "study_id")
-    counted: defaultdict[tuple[str, int], dict[str, int]] = defaultdict(dict)
-    for kind, study_id, value, number in _COUNTED.rows(connection, {"ids": ids}):
-        counted[kind, study_id][value] = number
-    made = []
-    for row in rows:
-        hold_reason = hold_reason_of(row)
-        made.append(
-            WorklistRow(
-                **dict(zip(_AS_STORED, row[-len(_AS_STORED) :], strict=True)),
-                study_id=row.id,
-                received_at=row.first_received_at,
-                on_hold=hold_reason is not None,
-                hold_reason=hold_reason or "",
-                findings=findings[row.id],
-                jobs=counted["jobs", row.id],
-                deliveries=counted["deliveries", row.id],
-                modalities=tuple(sorted(counted["modalities", row.id])),
-            )
-        )
-    return tuple(made)
+    findings: dict[int, list[FindingRecord]] = {study_id: [] for study_id in ids}
+    counted: dict[str, dict[int, dict[str, int]]] = {
+        kind: {study_id: {} for study_id in ids} for kind in ("jobs", "deliveries", "modalities")
+    }
+    for row in sorted(_BELONGING.rows(connection, {"ids": ids}), key=itemgetter(2)):
+        if row[1] is None:
+            counted[row[3]][row[0]][row[4]] = row[2]
+        else:
+            findings[row[0]].append(_finding(*row[3:]))
+    jobs, deliveries, modalities = counted.values()
+    return tuple(
+        _row(*row, tuple(findings[number]), jobs[number], deliveries[number], tuple(sorted(modalities[number])))
+        for number, row in zip(ids, rows, strict=True)
+    )
 
 
-def _counts_of(kind: str, study_id: Any, value: Any, dialect: str, *conditions: ColumnElement[bool]) -> Select[Any]:
-    """How many rows each study has with each ``value``, under the name ``kind``."""
-    columns = (literal(kind).label("kind"), study_id, cast(value, String).label("value"), func.count().label("number"))
-    return select(*columns).where(is_among(study_id, "ids", dialect), *conditions).group_by(study_id, value)
+def _findings(dialect: str) -> Select[Any]:
+    fields = (Finding.__table__.c[name] for name in FindingRecord.__dataclass_fields__)
+    columns = (Finding.study_id, Finding.job_id, Finding.id, *fields)
+    return select(*columns).where(is_among(Finding.study_id, "ids", dialect), Finding.superseded.is_(False))
 
 
-_AS_STORED = tuple(
-    name
-    for name in WorklistRow.__dataclass_fields__
-    if name in Study.__table__.c and name not in ("on_hold", "hold_reason")
-)
-"""Columns that a row of the worklist takes over as they are."""
+def _counts_of(kind: str, study_id: Any, value: Any, dialect: str) -> Select[Any]:
+    """How many rows each study has with each ``value``, as findings without a job: study, number, kind and value."""
+    found = (study_id, null(), func.count(), literal(kind), cast(value, String))
+    rest = [null()] * (len(_findings(dialect).selected_columns) - len(found))
+    return select(*found, *rest).where(is_among(study_id, "ids", dialect)).group_by(study_id, value)
+
+
+_finding, _row = maker(FindingRecord), maker(WorklistRow)
+
+_MADE: dict[str, Any] = {
+    "study_id": Study.id,
+    "received_at": Study.first_received_at,
+    "on_hold": is_on_hold(Study),
+    "hold_reason": reason_of_hold(Study),
+}
+_OTHER_TABLES = ("findings", "jobs", "deliveries", "modalities")
 _COLUMNS: tuple[Any, ...] = tuple(
-    Study.__table__.c[name] for name in ("id", "first_received_at", "on_hold", "hold_reason", "correction", *_AS_STORED)
+    (_MADE[name] if name in _MADE else Study.__table__.c[name]).label(name)
+    for name in WorklistRow.__dataclass_fields__
+    if name not in _OTHER_TABLES
 )
+"""The fields of a row in their order; those at its end come of other tables."""
 
 _NAMED = Prepared(lambda dialect: select(*_COLUMNS).where(is_among(Study.id, "ids", dialect)).order_by(Study.id))
-_FINDINGS = Prepared(
-    lambda dialect: (
-        select(
-            Finding.study_id,
-            Finding.job_id,
-            *(Finding.__table__.c[name] for name in FindingRecord.__dataclass_fields__),
-        )
-        .where(is_among(Finding.study_id, "ids", dialect), Finding.superseded.is_(False))
-        .order_by(Finding.id)
-    )
-)
-_COUNTED = Prepared(
+_FINDINGS = Prepared(lambda dialect: _findings(dialect).order_by(Finding.id))
+_BELONGING = Prepared(
     lambda dialect: union_all(
+        _findings(dialect),
         _counts_of("jobs", Job.study_id, Job.state, dialect),
         _counts_of("deliveries", Delivery.study_id, Delivery.state, dialect),
-        _counts_of(
-            "modalities",
-            Series.study_id,
-            Series.modality,
-            dialect,
-            Series.id.in_(select(Instance.series_id).where(is_among(Instance.study_id, "ids", dialect))),
-        ),
+        _counts_of("modalities", Series.study_id, Series.modality, dialect),
     )
 )
+"""All that belongs to the studies of a page, in one round trip."""

@@ -6,16 +6,19 @@ import itertools
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from db.database import Database
-from db.engine import connect, writing
+from db.engine import connect, reading, writing
 from db.errors import DatabaseURLError
 from db.queries.worklist import Worklist
 from tests.db.examples import record
+from tests.postgres import PostgresServer
 from tests.rules import NO_RULES
 
 
@@ -114,3 +117,47 @@ def test_a_child_after_a_fork_does_not_use_its_parents_connection(engine: Engine
     record(database, study=3)
     assert os.waitpid(child, 0)[1] == 0
     assert len(Worklist(database.engine).page()) == 3
+
+
+def test_what_only_reads_begins_nothing_on_postgresql(engine: Engine) -> None:
+    def is_in_transaction(connection: Connection) -> bool:
+        driver: Any = connection.connection.driver_connection
+        if engine.name == "sqlite":
+            return bool(driver.in_transaction)
+        return bool(driver.info.transaction_status == TransactionStatus.INTRANS)
+
+    with reading(engine).connect() as connection:
+        connection.execute(text("SELECT * FROM models"))
+        assert is_in_transaction(connection) == (engine.name == "sqlite")
+    with writing(engine).begin() as connection:  # the same connection, which commits no single statement now
+        connection.execute(text("DELETE FROM models"))
+        assert is_in_transaction(connection)
+
+
+@pytest.mark.peer("postgres")
+def test_a_connection_that_has_rested_is_asked_and_replaced(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = connect(postgres_server.url("postgres"))
+    asked: list[object] = []
+    ping = engine.dialect.do_ping
+
+    def counted(driver: Any) -> bool:
+        asked.append(driver)
+        return ping(driver)
+
+    monkeypatch.setattr(engine.dialect, "do_ping", counted)
+
+    def process() -> int:
+        with engine.connect() as connection:
+            return int(connection.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    first = process()
+    assert process() == first
+    assert not asked  # it was in use a moment ago
+    monkeypatch.setattr("db.engine._UNASKED_SECONDS", 0)
+    assert process() == first
+    assert asked
+    postgres_server.execute(f"SELECT pg_terminate_backend({first})")
+    assert process() != first
+    engine.dispose()

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.database import Database
+from db.prepared_statements import Prepared
 from db.queries import worklist
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart
 from db.search_words import asked_words, fold, words_of
@@ -155,3 +156,23 @@ def test_folding() -> None:
     assert words_of(["O'Neill^Fergus", ""]) == ("o'neill", "o", "neill", "fergus")
     assert max(map(len, words_of(["x" * 300]))) == 64
     assert len(words_of([" ".join(map(str, range(500)))])) == 80
+
+
+@pytest.mark.parametrize(
+    ("search", "most"),
+    [("", 2), ("miller", 3), ("miller ann", 3), ("1.2.826.0.2.1", 3)],
+    ids=["first page", "name", "two words of which one is rare", "UID"],
+)
+def test_a_page_is_few_statements(database: Database, monkeypatch: pytest.MonkeyPatch, search: str, most: int) -> None:
+    """Each is a round trip to PostgreSQL."""
+    record(database, patient_name="Miller^Ann")
+    executed: list[object] = []
+    execute = Prepared._execute
+
+    def counted(*given: Any) -> Any:
+        executed.append(given)
+        return execute(*given)
+
+    monkeypatch.setattr(Prepared, "_execute", counted)
+    assert len(Worklist(database.engine).page(show=WorklistPart.ALL, filters=Filters(search))) == 1
+    assert len(executed) <= most
