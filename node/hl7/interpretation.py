@@ -31,8 +31,9 @@ from workers.hl7.message import (
 
 ORDER_MESSAGES = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
 REPORT_MESSAGES = frozenset({"ORU^R01"})
-# Update of a patient (A08, of a person A31); merge (A40) and change of identifiers (A47): each PID is followed by MRG.
-CORRECTION_MESSAGES = frozenset({"ADT^A08", "ADT^A31"})
+# Update of a patient (A08, of a person A31; A28 is a new person for IHE PAM, who may be here already); merge (A40) and
+# change of identifiers (A47): each PID is followed by MRG.
+CORRECTION_MESSAGES = frozenset({"ADT^A08", "ADT^A28", "ADT^A31"})
 MERGE_MESSAGES = frozenset({"ADT^A40", "ADT^A47"})
 PATIENT_MESSAGES = CORRECTION_MESSAGES | MERGE_MESSAGES
 MESSAGE_TYPES = ORDER_MESSAGES | REPORT_MESSAGES | PATIENT_MESSAGES
@@ -235,7 +236,7 @@ def _patients(message: Message, hl7: HL7) -> tuple[PatientUpdate, ...]:
         elif segment.name == "MRG" and pid is not None and message.kind in MERGE_MESSAGES:
             news.append(_merged(_patient(pid, hl7), patient_identifiers(segment, 1, hl7)))
     if not news:
-        raise MessageError(SEGMENT_SEQUENCE, "A08 and A31 need PID, A40 and A47 need PID and MRG", "PID^1")
+        raise MessageError(SEGMENT_SEQUENCE, "A08, A28 and A31 need PID, A40 and A47 need PID and MRG", "PID^1")
     return tuple(news)
 
 

@@ -106,6 +106,11 @@ def test_nothing_is_published_but_what_must_be_reached() -> None:
     assert "ports" not in COMPOSE["services"]["broker"]
 
 
+def test_no_log_fills_the_disk() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
+
+
 def test_the_files_that_are_mounted_are_there() -> None:
     settings = load(ROOT / "config" / "demo" / "pleura.toml")
     (destination,) = settings.destinations

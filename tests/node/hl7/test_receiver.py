@@ -152,7 +152,7 @@ def test_another_patient_is_an_error_and_changes_nothing(database: Database) -> 
     assert database.read(study_details.study_detail, study_of(database)) == before
 
 
-@pytest.mark.parametrize("kind", ["ADT^A08^ADT_A01", "ADT^A31^ADT_A05"])
+@pytest.mark.parametrize("kind", ["ADT^A08^ADT_A01", "ADT^A28^ADT_A05", "ADT^A31^ADT_A05"])
 def test_a_corrected_name_shows_and_keeps_results_back(database: Database, kind: str) -> None:
     finished(database)
     assert answer(database, correction(kind=kind)).code == "AA"
