@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, literal_column, or_, select, update
 
 from db import tables
 from db.comparisons import take_back_comparisons
@@ -21,8 +21,11 @@ def hold_reason_of(study: Row[Any]) -> str | None:
 
 
 def is_on_hold(study: Any) -> ColumnElement[bool]:
-    """The same as a condition; ``study`` is the table or an alias of it."""
-    return or_(study.on_hold.is_(True), study.correction != "")
+    """The same as a condition; ``study`` is the table or an alias of it.
+
+    In the words of the index ``ix_studies_on_hold_due_at_id``: a value beside the text could be another one.
+    """
+    return or_(study.on_hold.is_(True), study.correction != literal_column("''"))
 
 
 def reason_of_hold(study: Any) -> ColumnElement[str]:

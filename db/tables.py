@@ -167,6 +167,9 @@ RowNumber = Annotated[int, mapped_column(primary_key=True, comment="Row number."
 
 # The worklist shows what nobody has reported: a handful of all studies, and the oldest of all are not among them.
 _UNREPORTED = text("reported_at IS NULL")
+# What needs a person is rare, and an index of it alone costs nothing where a study is well.
+_NOT_ANALYSED = text("reported_at IS NULL AND analysis IN ('not analysed', 'failed')")
+_ON_HOLD = "reported_at IS NULL AND (on_hold IS {} OR correction <> '')"
 # Figures per week look at what has ended; what waits is in no week.
 _FINISHED = text("finished_at IS NOT NULL")
 _ASKED = text("verify_due_at IS NOT NULL")
@@ -192,6 +195,18 @@ class Study(Base):
         Index("ix_studies_study_date_due_at_id", "study_date", "due_at", "id"),
         Index(
             "ix_studies_unreported_due_at_id", "due_at", "id", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED
+        ),
+        Index(
+            "ix_studies_not_analysed_due_at_id",
+            *("analysis", "due_at", "id"),
+            sqlite_where=_NOT_ANALYSED,
+            postgresql_where=_NOT_ANALYSED,
+        ),
+        Index(
+            "ix_studies_on_hold_due_at_id",
+            *("due_at", "id"),
+            sqlite_where=text(_ON_HOLD.format(1)),
+            postgresql_where=text(_ON_HOLD.format("true")),
         ),
         Index("ix_studies_completed_at", "completed_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
         Index("ix_studies_compared_with", "compared_with", sqlite_where=_COMPARED, postgresql_where=_COMPARED),

@@ -340,6 +340,22 @@ def _create_studies() -> None:
         sqlite_where=sa.text("compared_with <> ''"),
         postgresql_where=sa.text("compared_with <> ''"),
     )
+    op.create_index(
+        "ix_studies_not_analysed_due_at_id",
+        "studies",
+        ["analysis", "due_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("reported_at IS NULL AND analysis IN ('not analysed', 'failed')"),
+        postgresql_where=sa.text("reported_at IS NULL AND analysis IN ('not analysed', 'failed')"),
+    )
+    op.create_index(
+        "ix_studies_on_hold_due_at_id",
+        "studies",
+        ["due_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("reported_at IS NULL AND (on_hold IS 1 OR correction <> '')"),
+        postgresql_where=sa.text("reported_at IS NULL AND (on_hold IS true OR correction <> '')"),
+    )
     op.create_index("ix_studies_state_due_at_id", "studies", ["state", "due_at", "id"], unique=False)
     op.create_index("ix_studies_state_last_activity_at", "studies", ["state", "last_activity_at"], unique=False)
     op.create_index("ix_studies_study_date_due_at_id", "studies", ["study_date", "due_at", "id"], unique=False)
