@@ -23,6 +23,7 @@ from db.records import FOR_SAFETY, NOTE, Outcome, ReceivedInstance, RejectionNot
 from node.dicom.received_documents import read_document
 from node.dicom.rejection_notes import rejection_of
 from tests.commands import record_instance
+from tests.db.examples import deliveries_of
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph
@@ -107,10 +108,9 @@ class Node:
             ResultRecord("sr", SR, "2.25.2", "2.25.12", "d", "results/2", 1),
         )
         everything: dict[str, tuple[str, ...]] = {name: ("seg", "sr") for name, _ in peers}
-        delivery_ids = self.database.write(
-            jobs.finish, job_id, "w", Outcome(results=results, destinations=everything), NOON
-        )
-        for delivery in delivery_ids or ():
+        outcome = Outcome(results=results, destinations=everything)
+        assert self.database.write(jobs.finish, job_id, "w", outcome, NOON) is not None
+        for delivery in deliveries_of(self.database, job_id):
             self.database.write(deliveries.claim, delivery, "d", NOON, MINUTE)
             self.database.write(deliveries.sent, delivery, "d", NOON)
 

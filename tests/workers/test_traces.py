@@ -12,7 +12,7 @@ from db import deliveries, jobs
 from db.database import Database
 from db.queries.traces import Ended, Ends, TracedDelivery, TracedImage, Transition
 from tests.commands import record_instance
-from tests.db.examples import LATERAL, MINUTE, NOW, PIPELINE, claim, outcome, received, record
+from tests.db.examples import LATERAL, MINUTE, NOW, PIPELINE, claim, deliveries_of, outcome, received, record
 from tests.otlp import attributes_of, collecting
 from workers.traces.exporting import SpanSender, sending_traces
 from workers.traces.spans import Span, spans_of, trace_of
@@ -28,9 +28,8 @@ def analysed(database: Database, number: int = 1) -> tuple[int, tuple[int, ...]]
     database.write(jobs.retry, job_id, "w1", "Doe^Jane broke it", NOW + 5 * SECOND, SECOND)
     claim(database, job_id, worker="w2", now=NOW + 10 * SECOND)
     done = outcome(10 * number, timings=TIMINGS)
-    delivery_ids = database.write(jobs.finish, job_id, "w2", done, NOW + 15 * SECOND)
-    assert delivery_ids is not None
-    return job_id, delivery_ids
+    assert database.write(jobs.finish, job_id, "w2", done, NOW + 15 * SECOND) is not None
+    return job_id, deliveries_of(database, job_id)
 
 
 def spans(database: Database, ends: Ends) -> list[Span]:
