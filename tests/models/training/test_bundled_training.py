@@ -20,6 +20,8 @@ import keras  # noqa: E402
 
 from models.manifest import read_manifest, verify_digest  # noqa: E402
 from models.model_spec import ModelKind, ModelSpec  # noqa: E402
+from models.training import fit  # noqa: E402
+from models.training.data_loader import DataLoader  # noqa: E402
 from models.training.datasets import pixels, read_dataset  # noqa: E402
 from models.training.evaluation.evaluate import EvaluationError, evaluate  # noqa: E402
 from models.training.evaluation.predictions import Predictions, read_predictions, write_predictions  # noqa: E402
@@ -116,9 +118,17 @@ def test_training_needs_both_splits(tmp_path: Path) -> None:
         train(tiny("classifier", 1), data, tmp_path / "out")
 
 
-def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_with_the_changes_of_its_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class PowerCutError(Exception):
         pass
+
+    class Noted(DataLoader):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "epoch" and len(vars(self)) > 1:
+                epochs.append(int(str(value)))
 
     def stop(what: str, done: int, _total: int) -> None:
         if what.startswith("loss"):
@@ -127,12 +137,17 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
                 raise PowerCutError
 
     seen: list[int] = []
+    epochs: list[int] = []
+    monkeypatch.setattr(fit, "DataLoader", Noted)
     data = write_drawn(tmp_path / "data", 16)
     with pytest.raises(PowerCutError):
         train(tiny("classifier", 4), data, tmp_path / "out", progress=stop)
     train(tiny("classifier", 4), data, tmp_path / "out", progress=stop)
     assert (seen[0], seen[-1]) == (1, 4)
     assert len(seen) < 2 + 4
+    # What of an image is changed follows from the epoch: one that began anew would repeat those of the first.
+    assert epochs[-2:] == [2, 3]
+    assert epochs.count(0) == 1
 
 
 def test_folds_calibrate_on_everybody_and_ship_what_learnt_from_all(tmp_path: Path) -> None:
