@@ -113,6 +113,26 @@ class LazyGroup(click.Group):
         except (SettingsError, DatabaseError) as error:
             click.echo(f"pleura: {error}", err=True)
             ctx.exit(2 if isinstance(error, SettingsError) else 1)
+        except Exception as error:
+            if not (problem := _database_is_away(error, ctx.obj)):
+                raise
+            click.echo(f"pleura: {problem}", err=True)
+            ctx.exit(1)
+
+
+def _database_is_away(error: Exception, config: Path | None) -> str:
+    """Why the database cannot be used, where that is the error. What it takes is imported by then, or it is another."""
+    if "sqlalchemy" not in sys.modules:
+        return ""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import OperationalError
+
+    from config.settings import load
+    from db.connection_problem import connection_problem
+
+    if not isinstance(error, OperationalError):
+        return ""
+    return str(connection_problem(error, make_url(load(config).database_url)))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

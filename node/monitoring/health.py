@@ -227,9 +227,10 @@ def check_work(settings: Settings) -> Iterator[Check]:
             hint = "pleura user add NAME --role admin"
             yield Check("users", True, "nobody can log in to the admin page yet", hint)
         yield from _check_limits(engine, settings)
+        yield from _on_hold(engine)
         policy = AssociationPolicy(settings.listener)
         with engine.connect() as connection:
-            yield from (_failure(one, settings.site.zone) for one in problems(connection) if one.failed)
+            yield from (_failure(one, settings.site.zone) for one in problems(connection))
             callers = rejected_associations.latest(connection, utc_now() - _LATELY)
             yield from check_decisions(settings, images_by_rule(connection, utc_now() - _LATELY))
         for one in callers[:_CALLERS]:
@@ -255,9 +256,24 @@ def _check_limits(engine: Engine, settings: Settings) -> Iterator[Check]:
 
 
 def _failure(problem: Problem, zone: tzinfo) -> Check:
+    """What fails for one cause: given up, or tried again by itself."""
     part = "jobs" if problem.entity == "job" else f"deliveries to {problem.destination}"
-    found = f"{problem.failed} given up since {for_people(problem.since, zone)}: {problem.error}"
-    return Check(part, False, found, f"{remedy(problem.error)} Then `pleura retry --all`")
+    since = for_people(problem.since, zone)
+    if problem.failed:
+        found = f"{problem.failed} given up since {since}: {problem.error}"
+        return Check(part, False, found, f"{remedy(problem.error)} Then `pleura retry --all`")
+    found = f"{problem.retrying} cannot be done since {since}: {problem.error}"
+    when = f", next at {for_people(problem.next_at, zone)}" if problem.next_at else ""
+    return Check(part, False, found, remedy(problem.error), f"Their studies wait; it is tried again by itself{when}.")
+
+
+def _on_hold(engine: Engine) -> Iterator[Check]:
+    """A hint at what waits for a person."""
+    counts = Statistics(engine).queue_counts()
+    held = [f"{number} {kind}" for kind in ("jobs", "deliveries") if (number := counts.get(f"{kind}.on_hold", 0))]
+    if held:
+        found = f"{' and '.join(held)} wait for a person: nothing of them is analysed or sent"
+        yield Check("on hold", True, found, "`pleura worklist --show on-hold`, then `pleura release STUDY`")
 
 
 def check_audit(settings: Settings, *, peers: bool = True) -> Iterator[Check]:

@@ -154,6 +154,16 @@ def test_what_a_file_says_does_not_steer_the_terminal(capsys: pytest.CaptureFixt
     assert "series: \\x1b[2J" in shown
 
 
+@pytest.mark.parametrize(
+    "command", ["user list", "user tokens", "worklist", "problems", "audit verify", "drift", "retry --all"]
+)
+def test_a_database_that_is_away_is_one_sentence(run: Run, config: Path, command: str) -> None:
+    config.write_text(f'{config.read_text()}\n[database]\nurl = "postgresql://pleura:x@127.0.0.1:1/pleura"\n')
+    done = run(*command.split())
+    assert done.exit_code == 1, done.output
+    assert done.stderr == "pleura: no PostgreSQL answers at 127.0.0.1:1; start it, or correct database.url\n"
+
+
 def test_a_peer_that_is_not_there_is_one_sentence(config: Path) -> None:
     (line,) = _fails("--config", config, "echo", "--to", "127.0.0.1:1").splitlines()
     assert line.startswith("pleura: PLEURA on 127.0.0.1:1 cannot be reached")

@@ -26,7 +26,7 @@ from pynetdicom.sop_class import Verification
 from sqlalchemy import text
 
 from config.settings import SettingsError, load
-from db import jobs
+from db import deliveries, jobs
 from db.database import Database
 from db.engine import connect, migrate, writing
 from node.cli.main import cli
@@ -35,7 +35,7 @@ from node.embedded_broker import server_binary
 from node.monitoring.check import Check
 from node.monitoring.health import examine
 from node.supervisor import free_ports
-from tests.db.examples import MINUTE, NOW, record
+from tests.db.examples import MINUTE, NOW, finished, record
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
 from workers.worker_id import at_place
@@ -216,6 +216,24 @@ def _failed_job(bench: Bench) -> None:
     database.write(jobs.claim, job, "w", NOW, MINUTE)
     database.write(jobs.fail, job, "w", "the time limit of 120 s is over", NOW)
     engine.dispose()
+
+
+def _delivery(bench: Bench, end: Callable[[Database, int], object]) -> None:
+    """A result of this node that a delivery worker has claimed, and what became of it."""
+    engine = connect(f"sqlite:///{bench.sqlite()}")
+    database = Database(engine, NO_RULES)
+    _, [delivery, *_] = finished(database)
+    assert database.write(deliveries.claim, delivery, "d1", NOW, MINUTE) is not None
+    assert end(database, delivery)
+    engine.dispose()
+
+
+def _retried(database: Database, delivery: int) -> object:
+    return database.write(deliveries.retry, delivery, "d1", "the peer cannot be reached", NOW, MINUTE)
+
+
+def _held(database: Database, delivery: int) -> object:
+    return database.write(deliveries.hold, delivery, "d1", "another patient there", NOW)
 
 
 def _other_clock(bench: Bench) -> None:
@@ -455,6 +473,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
         "ARCHIVE on 127.0.0.1:1 cannot be reached",
         "host and port are right",
     ),
+    "destination was down": (
+        lambda b: _delivery(b, _retried),
+        "deliveries to pacs",
+        "1 cannot be done since",
+        "Check that the peer runs",
+    ),
     "destination hangs": (
         lambda b: b.destination(b.silent(), timeout_seconds=0.5),
         "destination pacs",
@@ -511,6 +535,7 @@ def test_each_fault_is_told_with_its_fix_and_nothing_else(bench: Bench, fault: s
         ("broker is down", "Images are received and stored."),
         ("a part of several has died", "what was interrupted is not tried again"),
         ("no worker takes jobs", "they wait and are not analysed"),
+        ("destination was down", "Their studies wait; it is tried again by itself, next at"),
         ("a job was given up", "read them without Pleura"),
     ],
 )
@@ -529,6 +554,15 @@ def test_destinations_that_hang_cost_together_what_one_costs(bench: Bench, monke
     begun = time.monotonic()
     assert len([check for check in bad(bench.checks()) if "answers no association" in check.found]) == 6
     assert time.monotonic() - begun < 30, "they have a minute each"
+
+
+def test_what_waits_for_a_person_is_a_hint(bench: Bench) -> None:
+    _delivery(bench, _held)
+    [held] = [check for check in bench.checks() if check.part == "on hold"]
+    assert (held.ok, held.found) == (
+        True,
+        "1 deliveries wait for a person: nothing of them is analysed or sent",
+    )
 
 
 def test_a_node_that_has_received_and_is_stopped_is_told_of(bench: Bench) -> None:
