@@ -5,6 +5,9 @@ Each channel is one file; :mod:`workers.notifications.channels` registers them.
 
 from __future__ import annotations
 
+import smtplib
+import socket
+import ssl
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
@@ -13,6 +16,22 @@ from config.settings import Settings
 from db.notifications import Notification
 
 NOTICE = "Research use only. Pleura is not a medical device."
+
+
+_WORDS = (
+    (ssl.SSLCertVerificationError, "its certificate is for another name, or of a CA that is not trusted: see ca_file"),
+    (ConnectionRefusedError, "nothing listens on that host and port"),
+    (socket.gaierror, "the host name cannot be resolved"),
+    (TimeoutError, "no answer in time"),
+    (smtplib.SMTPAuthenticationError, "user or password is wrong"),
+    (smtplib.SMTPNotSupportedError, "it does not offer STARTTLS, or log-in"),
+)
+
+
+def reason(error: Exception) -> str:
+    """An error by its name, which people search for, and what it means; a server's own text may name a patient."""
+    name = type(error).__name__
+    return next((f"{name}: {words}" for kind, words in _WORDS if isinstance(error, kind)), name)
 
 
 class NotSentError(Exception):

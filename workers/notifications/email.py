@@ -13,7 +13,7 @@ from config.notifications import Email
 from config.settings import Settings
 from db.notifications import Notification
 from models.remote.time_limit import within
-from workers.notifications.channel import NotSentError, PartlySentError
+from workers.notifications.channel import NotSentError, PartlySentError, reason
 from workers.notifications.formatting import text, title
 
 
@@ -129,4 +129,4 @@ def _quit(smtp: smtplib.SMTP) -> None:
 def _not_sent(error: Exception) -> NotSentError:
     # A server's text may quote addresses; its code is enough to find the error in its log.
     code = f" {error.smtp_code}" if isinstance(error, smtplib.SMTPResponseException) else ""
-    return NotSentError(f"the SMTP server did not accept it ({type(error).__name__}{code})")
+    return NotSentError(f"the SMTP server did not accept it ({reason(error)}{code})")

@@ -21,7 +21,7 @@ from config.notifications import Webhook
 from config.settings import Settings
 from db.notifications import Notification
 from models.remote.time_limit import within
-from workers.notifications.channel import NotSentError
+from workers.notifications.channel import NotSentError, reason
 from workers.notifications.formatting import values
 
 _PREFIX = "whsec_"
@@ -89,7 +89,7 @@ def _post(webhook: Webhook, body: bytes, headers: dict[str, str]) -> int:
         with within(webhook.timeout_seconds, connection.sock):
             return connection.getresponse().status
     except (OSError, HTTPException) as error:
-        raise NotSentError(f"the webhook does not answer ({type(error).__name__})") from error
+        raise NotSentError(f"the webhook does not answer ({reason(error)})") from error
     finally:
         connection.close()
 

@@ -55,16 +55,6 @@ def _commands() -> Iterator[tuple[str, click.Command]]:
             yield name, command
 
 
-def test_every_option_says_what_it_is_for_and_what_stands_behind_it() -> None:
-    """A function that converts a value gives the option its own name for a type: that is no word for a user."""
-    options = [
-        (name, each) for name, command in _commands() for each in command.params if isinstance(each, click.Option)
-    ]
-    assert [(name, each.name) for name, each in options if not each.help and not each.hidden] == []
-    shown = {(name, each.name): each.make_metavar(click.Context(click.Command(""))) for name, each in options}
-    assert [(where, text) for where, text in shown.items() if text.startswith("_") or "%" in text] == []
-
-
 def test_what_lists_or_inspects_prints_json_too() -> None:
     without = {name for name, command in _commands() if "as_json" not in {each.name for each in command.params}}
     assert without == set(NO_JSON)
