@@ -97,6 +97,9 @@ def _time(encoded: bytes, at: int) -> tuple[datetime, int]:
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC), end
 
 
+REFUSED = "Whoever checks it refuses the connection: images, results or log-ins do not get through."
+
+
 def certificates_in_use(settings: Settings) -> dict[str, Path]:
     """The files with certificates that this node shows, or that it trusts, by their keys in the settings."""
     tls, admin, hl7, notifications = settings.tls, settings.admin, settings.hl7, settings.notifications
@@ -131,12 +134,13 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
         days = (valid.ends - now).days
         if now < valid.begins:
             found = f"{key}: {path} is valid from {for_people(valid.begins, settings.site.zone)} only"
-            yield Check("certificates", False, found, "compare the clocks of this machine and of the CA")
+            yield Check("certificates", False, found, "compare the clocks of this machine and of the CA", REFUSED)
         elif valid.ends_soon(now):
             ends = f"ends in {days} days" if days > 1 else "ends within a day" if days >= 0 else "has expired"
             what = "list" if key == "tls.crl" else "certificate"
             found = f"{key}: a {what} in {path} {ends}, on {for_people(valid.ends, settings.site.zone)}"
-            yield Check("certificates", False, found, "renew it; the new file is used without a restart")
+            effect = "" if now < valid.ends else REFUSED
+            yield Check("certificates", False, found, "renew it; the new file is used without a restart", effect)
         else:
             left[key] = days
     if left and len(left) == len(certificates_in_use(settings)):

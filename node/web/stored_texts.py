@@ -371,6 +371,7 @@ PATTERNS = (
     gettext_noop("{setting}: a {what} in {path} ends in {number} days, on {day}"),
     gettext_noop("{setting}: a {what} in {path} ends within a day, on {day}"),
     gettext_noop("{setting}: a {what} in {path} has expired, on {day}"),
+    gettext_noop("Whoever checks it refuses the connection: images, results or log-ins do not get through."),
     gettext_noop("certificate"),
     gettext_noop("list"),
     gettext_noop("renew it; the new file is used without a restart"),

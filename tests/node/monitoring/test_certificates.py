@@ -193,3 +193,5 @@ def test_doctor_tells_each_fault_with_its_fix(
     bad = [check for check in checks(files, tmp_path, days=case.days) if not check.ok]
     assert {check.part for check in bad} == {case.part}
     assert any(case.found in check.found and case.remedy in check.remedy for check in bad), bad
+    refused = [check for check in bad if "has expired, on" in check.found]
+    assert all("refuses the connection" in check.effect for check in refused)
