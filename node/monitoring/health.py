@@ -53,6 +53,7 @@ from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.remedies import remedy
 from node.monitoring.routing_health import check_comparisons, check_decisions, check_rules
 from node.monitoring.sign_on_health import check_openid
+from workers.analysis_queues import analysis_queues
 from workers.audit import syslog
 from workers.clock import for_people, utc_now
 from workers.destinations.destination_kind import PeerError
@@ -218,11 +219,15 @@ def check_work(settings: Settings) -> Iterator[Check]:
         if engine is None:
             return
         with engine.connect() as connection:
-            unserved = unserved_here(settings, waiting(connection), utc_now())
+            queues = waiting(connection)
+        unserved = unserved_here(settings, queues, utc_now())
         yield from check_queues(unserved)
         oldest = Statistics(engine).oldest_queued(utc_now())
         if not unserved and oldest > settings.workers.late_job_after_seconds:
-            yield Check("workers", False, f"a job has waited for {oldest / 60:.0f} min", "see the log of the workers")
+            count = sum(queues[name].count for name in analysis_queues(settings.models) if name in queues)
+            found = f"a job has waited for {oldest / 60:.0f} min ({count} waiting)"
+            remedy = "see the log of the workers; if jobs end there, the machine is too slow: start more workers"
+            yield Check("workers", False, found, remedy, "New images wait about as long until they are analysed.")
         if settings.admin.enabled and not Accounts(engine).users():
             hint = "pleura user add NAME --role admin"
             yield Check("users", True, "nobody can log in to the admin page yet", hint)

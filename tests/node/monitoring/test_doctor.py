@@ -202,6 +202,12 @@ def _late_job(bench: Bench) -> None:
     engine.dispose()
 
 
+def _late_job_beside_a_worker(bench: Bench) -> None:
+    _late_job(bench)
+    for part in ("listener", "jobs", "deliveries", "scheduler", "hl7"):
+        bench.stack.enter_context(at_place(bench.folder / "var", part))
+
+
 def _job_for_a_gpu(bench: Bench) -> None:
     bench.set("models", gpu=["chest-classifier"])
     engine = connect(f"sqlite:///{bench.sqlite()}")
@@ -368,6 +374,7 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "SQLite file is none": (_no_sqlite, "database", "is no SQLite database", "restore it from a backup"),
     "schema of a newer version": (_newer_schema, "database", "a newer version of Pleura", "restore the backup"),
     "no worker takes jobs": (_late_job, "workers", "a job has waited", "pleura worker --queue jobs"),
+    "workers are too slow": (_late_job_beside_a_worker, "workers", "min (1 waiting)", "start more workers"),
     "no worker takes what needs a GPU": (
         _job_for_a_gpu,
         "workers",
@@ -535,6 +542,7 @@ def test_each_fault_is_told_with_its_fix_and_nothing_else(bench: Bench, fault: s
         ("broker is down", "Images are received and stored."),
         ("a part of several has died", "what was interrupted is not tried again"),
         ("no worker takes jobs", "they wait and are not analysed"),
+        ("workers are too slow", "New images wait about as long until they are analysed."),
         ("destination was down", "Their studies wait; it is tried again by itself, next at"),
         ("a job was given up", "read them without Pleura"),
     ],
