@@ -48,6 +48,7 @@ from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
 _UID = re.compile(r"\d+(\.\d+){3,}")
 _RARE_WORD_LIMIT = 500  # studies that are looked up one by one
 _RARE_WORD_ROWS = 2 * _RARE_WORD_LIMIT
+_LISTED_WORD_ROWS = 20_000  # studies whose numbers SQLite collects before it looks at any
 _SAMPLE_ROWS = 5000
 _MOST_CHOICES = 50
 _STATEMENTS_KEPT = 256
@@ -127,7 +128,7 @@ class Worklist:
         """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies."""
         with self._engine.connect() as connection:
             asked = _asked(connection, filters)
-            statement = _prepared_page(show, order, descending, only_open, asked.names, asked.spellings, limit, offset)
+            statement = _prepared_page(show, order, descending, only_open, asked.names, asked.words, limit, offset)
             return _complete(connection, statement.rows(connection, asked.values))
 
     def rows(self, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
@@ -139,7 +140,7 @@ class Worklist:
         """How many rows there are, counted no further than ``at_most``."""
         with self._engine.connect() as connection:
             asked = _asked(connection, filters)
-            conditions = (_shown(show), *_conditions(connection.dialect.name, asked.names, asked.spellings))
+            conditions = (_shown(show), *_conditions(connection.dialect.name, asked.names, asked.words))
             inner = select(Study.id).where(*conditions).limit(at_most).subquery()
             return int(connection.execute(select(func.count()).select_from(inner), asked.values).scalar_one())
 
@@ -195,13 +196,13 @@ def _prepared_page(
     descending: bool,
     only_open: bool,
     names: tuple[str, ...],
-    spellings: tuple[int, ...],
+    words: tuple[_Word, ...],
     limit: int,
     offset: int,
 ) -> Prepared:
     """The statement of a page, compiled once: to build it takes longer than to run it."""
     page = page_statement(show, order, descending, only_open, limit, offset)
-    return Prepared(lambda dialect: page.where(*_conditions(dialect, names, spellings)))
+    return Prepared(lambda dialect: page.where(*_conditions(dialect, names, words)))
 
 
 _ORDERS: dict[Order, Any] = {
@@ -241,11 +242,18 @@ def _latest_values(connection: Connection, column: Any) -> tuple[str, ...]:
     return tuple(sorted(values)[:_MOST_CHOICES])
 
 
+class _Word(NamedTuple):
+    """A word that is searched: in how many spellings, and whether the studies that have it are listed first."""
+
+    spellings: int
+    listed: bool
+
+
 class _Asked(NamedTuple):
     """What is looked for: the conditions (see :func:`_conditions`) and the values that they compare with."""
 
     names: tuple[str, ...]
-    spellings: tuple[int, ...]
+    words: tuple[_Word, ...]
     values: dict[str, Any]
 
 
@@ -261,21 +269,26 @@ def _asked(connection: Connection, filters: Filters) -> _Asked:
         values["modality"] = filters.modality.upper()
     if filters.station:
         values["station"] = filters.station.lower()
-    words: list[tuple[str, ...]] = []
+    ids: set[int] | None = None
+    searched: list[tuple[str, ...]] = []
     if filters.search.strip():
-        ids, words = _searched(connection, filters.search)
+        ids, searched = _searched(connection, filters.search)
         values |= {} if ids is None else {"ids": sorted(ids)}
     names = tuple(values)
-    for number, spellings in enumerate(words):
+    words = tuple(_Word(len(each), ids is None and _is_listed(connection, each)) for each in searched)
+    for number, spellings in enumerate(searched):
         values |= spelling_values(number, spellings)
-    return _Asked(names, tuple(map(len, words)), values)
+    return _Asked(names, words, values)
 
 
-def _conditions(dialect: str, names: Sequence[str], spellings: Sequence[int]) -> list[ColumnElement[bool]]:
+def _conditions(dialect: str, names: Sequence[str], words: Sequence[_Word]) -> list[ColumnElement[bool]]:
     """A condition for each of ``names``, which has its value by that name, and one for each word that is searched."""
     found = [is_among(Study.id, "ids", dialect) if name == "ids" else _CONDITIONS[name] for name in names]
-    of_study = select(StudyWord.study_id).where(StudyWord.study_id == Study.id)
-    return found + [of_study.where(begins_with(*word)).exists() for word in enumerate(spellings)]
+    for number, word in enumerate(words):
+        having = select(StudyWord.study_id).where(begins_with(number, word.spellings))
+        of_study = having.where(StudyWord.study_id == Study.id)
+        found.append(Study.id.in_(having) if word.listed else of_study.exists())
+    return found
 
 
 def _of_study(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -305,8 +318,8 @@ def _searched(connection: Connection, search: str) -> tuple[set[int] | None, lis
     """Studies among which are all that are searched (None: among all), and the words that they must have.
 
     A rare word decides how the studies are found: where few have it, they are looked up, whatever the order of the
-    page; where every word is common, the page is walked in its order and each row is asked for its words. The longest
-    word is tried first, for it is likely to be rare.
+    page. The longest word is tried first, for it is likely to be rare. Where every word is common, the page is walked
+    in its order and each row is asked for its words, save those that :func:`_is_listed` names.
     """
     asked = asked_words(search)
     if not asked:
@@ -334,6 +347,25 @@ def _having_word(spellings: int) -> Prepared:
     # Not DISTINCT: PostgreSQL would collect all rows of a common word first. A study has few words that begin alike.
     size = literal_column(str(_RARE_WORD_ROWS), Integer)
     return Prepared(lambda _: select(StudyWord.study_id).where(begins_with(0, spellings)).limit(size))
+
+
+def _is_listed(connection: Connection, spellings: Sequence[str]) -> bool:
+    """Whether SQLite shall first list the studies with this word, and look at those alone.
+
+    It would walk the list of all studies until a page is full: for two words of which each has a few thousand among a
+    million, and both have none, to its end. PostgreSQL chooses by its statistics.
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    counted = _counted_with_word(len(spellings)).first(connection, spelling_values(0, spellings))
+    return bool(counted.number < _LISTED_WORD_ROWS)
+
+
+@cache
+def _counted_with_word(spellings: int) -> Prepared:
+    size = literal_column(str(_LISTED_WORD_ROWS), Integer)
+    found = select(StudyWord.study_id).where(begins_with(0, spellings)).limit(size).subquery()
+    return Prepared(lambda _: select(func.count().label("number")).select_from(found))
 
 
 def _studies_of_uid(connection: Connection, uid: str) -> set[int]:
