@@ -346,6 +346,8 @@ class Settings(BaseSettings):
         names = [destination.name for destination in self.destinations]
         if len(set(names)) != len(names):
             raise ValueError("destinations: two of them have the same name")
+        if not (*self.models.active, *self.models.shadow):
+            raise ValueError("models: neither active nor shadow names a model; each study would read like a negative")
         both = set(self.models.active) & set(self.models.shadow)
         if both:
             raise ValueError(f"models: {', '.join(sorted(both))} cannot be both active and in shadow")

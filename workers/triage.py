@@ -25,6 +25,7 @@ from db.records import FindingRecord, StudyFacts, TriageDecision
 from db.states import Analysis, Priority
 from workers.laterality import BOTH, NO_PLACE, UNKNOWN
 
+COULD_NOT_TELL = "no model could tell"
 _STEP_DOWN = {Priority.CRITICAL: Priority.URGENT, Priority.URGENT: Priority.ROUTINE, Priority.ROUTINE: Priority.ROUTINE}
 
 
@@ -99,13 +100,14 @@ def hospital_floor(facts: StudyFacts) -> Priority:
 def analysis_of(facts: StudyFacts) -> Analysis:
     """What the analysis has come to: one analysed image makes a study analysed, unless another one failed.
 
-    What only models in shadow (or switched off) have analysed is not analysed: it must not be taken for a negative.
+    What only models in shadow (or switched off) have analysed is not analysed, nor is that of which no model could
+    tell: it must not be taken for a negative.
     """
     if facts.jobs_waiting:
         return Analysis.WAITING
     if facts.jobs_failed:
         return Analysis.FAILED
-    if facts.jobs_done > facts.images_not_analysed and not only_in_shadow(facts.findings):
+    if facts.jobs_done > facts.images_not_analysed and not without_answer(facts.findings):
         return Analysis.ANALYSED
     return Analysis.NOT_ANALYSED
 
@@ -113,6 +115,11 @@ def analysis_of(facts: StudyFacts) -> Analysis:
 def only_in_shadow(findings: Collection[FindingRecord]) -> bool:
     """Whether only models in shadow have analysed a study: then the absence of findings has no meaning."""
     return bool(findings) and all(finding.shadow for finding in findings)
+
+
+def without_answer(findings: Collection[FindingRecord]) -> bool:
+    """Whether no finding that counts has an answer: models are in shadow, or a vendor's program could not tell."""
+    return bool(findings) and all(each.shadow or (each.probability is None and not each.present) for each in findings)
 
 
 def shows_no_chest(facts: StudyFacts) -> bool:
@@ -219,7 +226,9 @@ def _describe_analysis(facts: StudyFacts, analysis: Analysis, alarming: bool) ->
         case Analysis.FAILED:
             return f"the analysis of {_count(facts.jobs_failed, 'image')} failed"
         case Analysis.NOT_ANALYSED:
-            return "every model is in shadow or switched off" if only_in_shadow(facts.findings) else _why_nothing(facts)
+            if only_in_shadow(facts.findings):
+                return "every model is in shadow or switched off"
+            return COULD_NOT_TELL if without_answer(facts.findings) else _why_nothing(facts)
         case Analysis.ANALYSED:
             return "; ".join(part for part in ("" if alarming else "no urgent finding", _why_one(facts)) if part)
 

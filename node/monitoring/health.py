@@ -347,7 +347,7 @@ def check_models(settings: Settings) -> Check:
             f"{error}; without it no worker can start, and images wait",
             "put the file back (a backup, `pleura models add`, or the package again), or correct models.folder",
         )
-    return Check("models", True, ", ".join(names) or "none: no image is analysed")
+    return Check("models", True, ", ".join(names))
 
 
 def check_same_findings(settings: Settings) -> Iterator[Check]:

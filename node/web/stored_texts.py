@@ -214,6 +214,7 @@ SENTENCES = (
     # Triage
     gettext_noop("an image came after the report"),
     gettext_noop("every model is in shadow or switched off"),
+    gettext_noop("no model could tell"),
     gettext_noop("no urgent finding"),
     gettext_noop("no chest radiograph"),
     gettext_noop("no image could be analysed"),

@@ -56,6 +56,7 @@ PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
         ("[site]\nuid_root = '1.02'\n", "UID root"),
         ("[listener\n", "not valid TOML"),
         ("[models]\nactive = ['a']\nshadow = ['a']\n", "both active and in shadow"),
+        ("[models]\nactive = []\n", "neither active nor shadow names a model"),
         ("[listener]\nprot = 104\n", r"^listener\.prot: there is no such key; did you mean `port`\?$"),
         ("[listner]\nport = 104\n", r"^listner: there is no such key; did you mean `listener`\?$"),
         ("[listener]\nport = 'x'\n", r"^listener\.port: must be a whole number, not 'x'$"),

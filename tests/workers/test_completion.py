@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -156,6 +157,13 @@ def test_each_image_is_accounted_for(study: Study) -> None:
     )
     assert (not_eligible.analysed, not_eligible.reason, not_eligible.reports) == (False, "This is a lateral view.", ())
     assert (failed.analysed, failed.failed) == (False, True)
+
+
+def test_an_image_of_which_no_model_could_tell_is_no_negative(study: Study) -> None:
+    study.add(outcome(replace(finding(probability=0.1), probability=None, reason="too dark"), finding(shadow=True)))
+    (image,) = images(study)
+    assert (image.analysed, image.failed, image.reason) == (False, True, "too dark")
+    assert sentence_about(StudyAccount("routine", "", (image,))) == "AI: not analysed, too dark"
 
 
 def test_what_a_model_has_found_that_does_not_run_any_more_is_told(study: Study) -> None:

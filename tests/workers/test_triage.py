@@ -276,6 +276,16 @@ def test_a_study_that_only_shadow_models_analysed_is_due_soon_until_an_active_mo
     assert decide(critical, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.critical_minutes)
 
 
+def test_a_study_of_which_no_model_could_tell_is_no_negative() -> None:
+    """A vendor's program may have no answer for any label of an image."""
+    unanswered = facts(findings=(finding(probability=None, present=False), finding(shadow=True)), jobs_done=1)
+    decision = decide(unanswered, RULES, NOON)
+    assert (decision.analysis, decision.reason) == (Analysis.NOT_ANALYSED, "no model could tell")
+    assert decision.due_at == NOON + timedelta(minutes=RULES.not_analysed_minutes)
+    one = replace(unanswered, findings=(*unanswered.findings, finding("nodule", 0.1, present=False)))
+    assert decide(one, RULES, NOON).analysis is Analysis.ANALYSED
+
+
 @given(studies, rules)
 def test_nothing_lowers_what_the_hospital_asked_for(study: StudyFacts, policy: Triage) -> None:
     decision = decide(study, policy, NOON)
