@@ -451,7 +451,9 @@ class Finding(Base):
     threshold: Mapped[float] = mapped_column(comment="From this probability on it is present.")
     present: Mapped[bool] = mapped_column(comment="True: the model says that it is there.")
     shadow: Mapped[bool] = mapped_column(comment="True: the model was in shadow: stored and compared, never sent.")
-    reason: Mapped[str] = mapped_column(comment="Why there is no probability; empty where there is one.")
+    reason: Mapped[str] = mapped_column(
+        comment="Why there is no probability or place, why it is only stored, or what it follows from; may be empty."
+    )
     area_mm2: Mapped[float | None] = mapped_column(
         comment="Area of its region in square millimetres. NULL: no region, or no pixel spacing."
     )

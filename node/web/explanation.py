@@ -30,7 +30,9 @@ _NOT_DONE = {JobState.FAILED: "The analysis failed.", JobState.ON_HOLD: "The ana
 
 def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
     """The page about a study as HTML; ``store`` is the store folder, ``registry`` has the codes and model cards."""
-    models = [spec for spec in registry if spec.name in {item.model for job in detail.jobs for item in job.findings}]
+    findings = [item for job in detail.jobs for item in job.findings]
+    models = [spec for spec in registry if spec.name in {item.model for item in findings}]
+    used = models_used(models, findings)
     instances = {item.id: item for item in detail.instances}
     jobs = [job for job in detail.jobs if job.state is not JobState.WITHDRAWN]
     images = [_image(job, instances[job.instance_id], detail, store, models) for job in jobs]
@@ -45,9 +47,16 @@ def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
         priority=detail.row.priority,
         reason=reason,
         images=images,
-        models=models,
-        cards={spec.name: spec.card.read_text(encoding="utf-8") for spec in models if spec.card is not None},
+        models=used,
+        cards={spec.name: spec.card.read_text(encoding="utf-8") for spec in used if spec.card is not None},
     )
+
+
+def models_used(models: Sequence[ModelSpec], findings: Sequence[FindingRecord]) -> list[ModelSpec]:
+    """The models that have made these findings, in their version: another one's figures and card do not stand behind
+    them."""
+    made = {(item.model, item.model_version) for item in findings}
+    return [spec for spec in models if (spec.name, spec.version) in made]
 
 
 def _image(

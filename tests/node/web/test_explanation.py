@@ -17,7 +17,7 @@ from db.shown_records import JobDetail
 from db.states import JobState
 from models.contract import Finding, NotAnalysed, Prediction, Spacing
 from models.model_spec import Activation, Code, Evidence, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
-from node.web.explanation import finding_of, not_analysed_of
+from node.web.explanation import finding_of, models_used, not_analysed_of
 from node.web.explanation_page import ExplainedImage, explain_html
 from tests.workers.builders import NOON
 
@@ -102,6 +102,12 @@ def test_what_is_stored_as_present_is_present_below_its_own_threshold_too():
     assert "<td>present: follows from air</td>" in page(finding_of(record, None, [MODEL]))
     assert "not detected" not in page(finding_of(replace(record, reason=""), None, [MODEL]))
     assert "not detected" in page(finding_of(replace(record, present=False, reason=""), None, [MODEL]))
+
+
+def test_the_figures_of_a_newer_version_do_not_stand_behind_what_an_older_one_found():
+    record = FindingRecord("pneumothorax", "m", "1.1.0", 0.9, 0.5, present=True, shadow=False)
+    assert models_used([MODEL], [record]) == []
+    assert models_used([MODEL], [replace(record, model_version="1.2.0")]) == [MODEL]
 
 
 def test_a_negative_is_not_excluded():
