@@ -199,6 +199,11 @@ class FindingRecord:
     placed_by: str = ""
 
     @property
+    def answered(self) -> bool:
+        """Whether it says anything that counts: it is not in shadow, and its model could tell."""
+        return not self.shadow and (self.present or self.probability is not None)
+
+    @property
     def tracking_uids(self) -> tuple[str, ...]:
         """All that our SEG and SR call it and its places."""
         return (self.tracking_uid, *(lesion.tracking_uid for lesion in self.lesions))

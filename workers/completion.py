@@ -18,7 +18,6 @@ from models.gate import NotAnalysedCode
 from models.model_spec import Code
 from workers.laterality import place_text
 from workers.results.study_account import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
-from workers.triage import without_answer
 
 # A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
 _STUDY_REPORTS = (KIND, "sr")
@@ -150,7 +149,7 @@ def _image(
     if job.findings and all(finding.shadow for finding in job.findings):
         # Nobody may read "analysed" and no finding where every model was switched off or on trial.
         return ImageAccount(image, analysed=False, reason=NO_MODEL, reports=reports)
-    if without_answer(job.findings):
+    if job.findings and not any(finding.answered for finding in job.findings):
         reason = next(each.reason for each in job.findings if not each.shadow)
         return ImageAccount(
             image, analysed=False, reason=reason or "No model could tell.", failed=True, reports=reports

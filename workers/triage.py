@@ -119,7 +119,7 @@ def only_in_shadow(findings: Collection[FindingRecord]) -> bool:
 
 def without_answer(findings: Collection[FindingRecord]) -> bool:
     """Whether no finding that counts has an answer: models are in shadow, or a vendor's program could not tell."""
-    return bool(findings) and all(each.shadow or (each.probability is None and not each.present) for each in findings)
+    return bool(findings) and not any(each.answered for each in findings)
 
 
 def shows_no_chest(facts: StudyFacts) -> bool:
