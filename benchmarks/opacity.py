@@ -1,14 +1,16 @@
 """Two networks that know lung opacity, on images that neither has learnt from: who tells better, what goes out.
 
-``python -P -m benchmarks.opacity [--evidence DIR] [--rounds 1000]``
+``python -P -m benchmarks.opacity [--evidence DIR] [--rounds 1000] [--data DIR]``
 
 Reads the evidence of both (``chest-classifier.csv``, ``chest-opacity.csv``: five folds by patient each), so no network
-is run. The first table compares the classifier, the opacity network and the mean of both logits, each brought to the
-same spread, which asks no truth. AUC and gains are of logits as they are, on the same images, with intervals from one
+is run. With ``--data`` (``cxr/`` beside ``cxr_extra/``) the opacity network's AUC is told for each view apart as well:
+a patient who is imaged in bed (AP) is more often ill, so telling AP from PA alone is worth something over all images.
+The first table compares the classifier, the opacity network and the mean of both logits, each brought to the same
+spread, which asks no truth. AUC and gains are of logits as they are, on the same images, with intervals from one
 bootstrap over patients. For the other figures scaling (Platt) and cut-off (Youden's index) are fitted on the other
-folds. The second table shows the masks of the opacity network where each of these says that the finding is present;
-the cut of the masks themselves was chosen on all folds. The last line tells on whom *abnormal* is called present, at
-the cut-offs of the bundled manifests, where it is raised to the probability of the opacity network.
+folds. The second table shows the masks of the opacity network where each of these says that the finding is present; the
+cut of the masks themselves was chosen on all folds. The last line tells on whom *abnormal* is called present, at the
+cut-offs of the bundled manifests, where it is raised to the probability of the opacity network.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from models.architectures.calibration import Platt
 from models.calibration import logit
 from models.model_registry import BUNDLED, read_registry
 from models.training.calibrate import crossed, crossed_probabilities, fit_mean
+from models.training.datasets import read_dataset
 from models.training.evaluation.lesions import (
     ABSENT,
     BOXES,
@@ -169,6 +172,22 @@ def abnormal(answers: Answers, opacity: Values, cut_offs: Mapping[str, float]) -
     return {name: proportion(int(present[own].sum()), int(own.sum())) for name, own in groups.items()}
 
 
+def by_view(evidence: Path, views: Mapping[str, str], rounds: int) -> list[tuple[str, ...]]:
+    """The opacity network's AUC within each view, of scaled answers, on all images whose truth is known."""
+    with (evidence / "chest-opacity.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row[f"{LABEL} truth"]]
+    scores = np.array([float(row[LABEL]) for row in rows])
+    truths = np.array([float(row[f"{LABEL} truth"]) >= 0.5 for row in rows])
+    seen = np.array([views.get(row["image"], "") or "unknown" for row in rows])
+    table: list[tuple[str, ...]] = [("view", "with an opacity / images", "AUC")]
+    for view in sorted(set(seen)):
+        own = seen == view
+        patients = [row["patient"] for row, use in zip(rows, own, strict=True) if use]
+        figure = by_patients(auc, scores[own], truths[own], patients, rounds=rounds)
+        table.append((view, f"{int(truths[own].sum())} / {int(own.sum())}", _text(figure)))
+    return table
+
+
 def _text(item: Interval) -> str:
     return f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})"
 
@@ -184,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evidence", type=Path, default=BUNDLED / "evidence")
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--data", type=Path, help="the images' data set, for its views (layout readings)")
     options = parser.parse_args()
     answers = read(options.evidence)
     ways = ways_of(answers)
@@ -195,6 +215,9 @@ def main() -> None:
             _print(shown(answers, ways, against, options.rounds))
     specs = [read_registry().find(name) for name in ("chest-classifier", "chest-opacity")]
     cut_offs = {label.name: label.threshold for spec in specs for label in spec.labels}
+    if options.data:
+        views = {sample.name: sample.view for sample in read_dataset.read(options.data, "readings").samples}
+        _print(by_view(options.evidence, views, options.rounds))
     shares = abnormal(answers, scaled(ways[OPACITY], answers), cut_offs)
     print(f"abnormal is called present: {'; '.join(f'{name} {_text(share)}' for name, share in shares.items())}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.opacity import CLASSIFIER, MEAN, OPACITY, abnormal, main, read, shown, ways_of, whether
+from benchmarks.opacity import CLASSIFIER, MEAN, OPACITY, abnormal, by_view, main, read, shown, ways_of, whether
 from models.training.evaluation.lesions import COLUMN_NAMES
 
 LABELS = ("abnormal", "lung_opacity")
@@ -92,3 +92,22 @@ def test_it_prints_its_tables(
     assert printed.startswith("160 images of 80 patients: 40 boxes, 20 outlines, 60 normal, 40 absent")
     assert printed.count("| figure |") == 2
     assert printed.splitlines()[-1].startswith("abnormal is called present: opacity ")
+
+
+def test_each_view_has_an_area_of_its_own(tmp_path: Path) -> None:
+    """AP and PA differ in how often they are ill, and the answers tell nothing but the view."""
+    rng, rows = np.random.default_rng(5), []
+    for number in range(400):
+        bed = number % 2 == 0
+        ill = rng.random() < (0.7 if bed else 0.2)
+        rows.append([f"{number}.jpg", str(number), (0.8 if bed else 0.1) + 0.1 * rng.random(), int(ill)])
+    _write(
+        tmp_path / "chest-opacity.csv",
+        ["image", "patient", "lung_opacity", "lung_opacity truth"],
+        [*rows, ["x", "x", 0.5, ""]],
+    )
+    views = {f"{number}.jpg": "AP" if number % 2 == 0 else "PA" for number in range(399)}
+    _, *table = by_view(tmp_path, views, 40)
+    found = {view: (counts.split(" / ")[1], float(area.split()[0])) for view, counts, area in table}
+    assert {view: count for view, (count, _) in found.items()} == {"AP": "200", "PA": "199", "unknown": "1"}
+    assert all(0.4 < found[view][1] < 0.6 for view in ("AP", "PA")), "within a view the answers know nothing"

@@ -15,8 +15,8 @@ from models.model_spec import Code, LabelSpec
 
 PRIVATE_SCHEME = "99PLEURA"
 DELIVERABLE = ("lung_opacity", "pneumothorax")
-"""Findings that may leave the node at all. The others are learnt from noisy report labels and stay in shadow, and so does
-*abnormal*: on images that did not come with those of the training it does not hold (``benchmarks.further``)."""
+"""Findings that may leave the node at all. The others are learnt from noisy report labels and stay in shadow, and so
+does *abnormal*: on images that did not come with those of the training it does not hold (``benchmarks.further``)."""
 CODES: dict[str, Code] = {
     "lung_opacity": Code("112001", "DCM", "Opacity"),
     "pneumothorax": Code("36118008", "SCT", "Pneumothorax"),
