@@ -333,6 +333,12 @@ PATTERNS = (
     gettext_noop(
         "this node has another user {name}; if that is you, an administrator runs `pleura user change NAME --sign-on`"
     ),
+    # What became of a result, and why a finding is present
+    gettext_noop("follows from {finding}"),
+    gettext_noop("Revision {number} replaces it: it must be removed there."),
+    gettext_noop("Revision {number} replaces it: it may have arrived, and then it must be removed there."),
+    gettext_noop("{all_reason} It was sent before and must be corrected there."),
+    gettext_noop("{all_reason} The result had been sent and must be removed there."),
     # Triage. A number takes digits alone; any other value is translated itself.
     gettext_noop("the hospital's own priority is {priority}"),
     gettext_noop("{finding} {number}%, known since the film of {day}"),

@@ -265,6 +265,11 @@ def test_what_the_system_page_checks_is_translated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stored", "shown"),
     [
+        ("follows from lung opacity", "folgt aus: Lungenverschattung"),
+        (
+            "Revision 2 replaces it: it must be removed there.",
+            "Revision 2 ersetzt es: Es muss dort entfernt werden.",
+        ),
         (
             "pneumothorax 94%; lung opacity 88%, known since the film of 2026-01-31",
             "Pneumothorax 94 %; Lungenverschattung 88 %, bekannt seit der Aufnahme vom 2026-01-31",
