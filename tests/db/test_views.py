@@ -13,7 +13,19 @@ from db.audit import AuditEntry, AuditTrail
 from db.database import Database
 from db.user_tables import Verdict
 from db.views import LOOKED, VIEWS
-from tests.db.examples import HOUR, MINUTE, NOW, SECOND, TO_PACS, claim, finding, outcome, record, study_of
+from tests.db.examples import (
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    TO_PACS,
+    claim,
+    deliveries_of,
+    finding,
+    outcome,
+    record,
+    study_of,
+)
 
 DAY = "2026-03-01"
 
@@ -33,8 +45,8 @@ def analysed(database: Database, study: int, after: timedelta, **changes: Any) -
     """A study whose one image was analysed ``after`` its arrival, and whose results were sent a second later."""
     job_id = record(database, 1, study, station_name=changes.pop("station", "ROOM1"))
     claim(database, job_id)
-    made = database.write(jobs.finish, job_id, "w1", outcome(1000 * study, **changes), NOW + after)
-    for delivery_id in made or ():
+    assert database.write(jobs.finish, job_id, "w1", outcome(1000 * study, **changes), NOW + after) is not None
+    for delivery_id in deliveries_of(database, job_id):
         sent = NOW + after + SECOND
         assert database.write(deliveries.claim, delivery_id, "d1", sent, MINUTE)
         database.write(deliveries.sent, delivery_id, "d1", sent)
