@@ -44,7 +44,7 @@ def test_a_database_without_rules_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_database_is_opened_in_one_place() -> None:
-    assert uses("Database") == {"workers/open_database.py"}
+    assert uses("Database") == uses("GroupCommit") == set(), "database_of makes one of the kind that it is asked for"
     assert uses("notification_rules") == {"workers/open_database.py"}
 
 
