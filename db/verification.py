@@ -115,7 +115,8 @@ def verified(connection: Connection, asked: Unverified, now: datetime) -> bool:
 def postpone(connection: Connection, asked: Unverified, note: str, due: datetime | None, missing: int = 0) -> bool:
     """Ask again at ``due`` (None: never), and keep ``note`` for the admin; False as in :func:`verified`.
 
-    ``missing``: how often the destination has answered since that it does not hold the object.
+    ``missing``: how often the destination has answered since that it does not hold the object. A Storage Commitment
+    report may come before the one who has asked notes that there is none yet; that note then changes nothing.
     """
     values: dict[str, Any] = {"error": note, "verify_due_at": due, "verify_missing": asked.missing + missing}
     delivery = tables.Delivery
@@ -125,6 +126,7 @@ def postpone(connection: Connection, asked: Unverified, note: str, due: datetime
             delivery.id == asked.id,
             delivery.state == DeliveryState.SENT,
             delivery.transaction_uid == asked.transaction_uid,
+            delivery.verify_missing == asked.missing,
         )
         .values(**values)
     )

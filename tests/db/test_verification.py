@@ -99,6 +99,20 @@ def test_what_is_missing_is_asked_for_again_with_a_note(database: Database) -> N
     assert database.write(verification.claim, seg, "2.25.9", NOW + 100 * HOUR, MINUTE) == ()
 
 
+def test_a_report_that_comes_before_the_note_that_none_has_come_still_counts(database: Database) -> None:
+    """A destination may report Storage Commitment before the worker that has asked notes that it waits for it."""
+    seg, _ = sent(database)
+    asking = asked(database, seg)
+    (reported,) = database.read(verification.asked_in, asking.transaction_uid, [asking.sop_instance_uid])
+    assert database.write(verification.postpone, reported, "not there", NOW + HOUR, 1)
+    assert database.write(verification.postpone, asking, "has not reported yet", NOW + 2 * HOUR) is False
+    assert detail(database, seg).error == "not there"
+    (again, *_) = (
+        one for one in database.write(verification.claim, seg, "2.25.8", NOW + HOUR, MINUTE) if one.id == seg
+    )
+    assert again.missing == 1, "so that it is sent again where it is missing once more"
+
+
 def test_what_was_lost_is_sent_again_and_then_given_up(database: Database) -> None:
     seg, _ = sent(database)
     assert database.write(verification.send_again, asked(database, seg), "lost", NOW + MINUTE)

@@ -134,7 +134,8 @@ def test_an_unexpected_error_is_logged_by_the_page_although_its_process_can_writ
 
 def test_a_file_that_never_ends_is_given_up_and_the_next_one_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "endless")
-    reader = ImageReader(ReadingLimits(file_bytes=MIB, seconds=2))
+    # Long enough for a new process to start while other tests take the cores.
+    reader = ImageReader(ReadingLimits(file_bytes=MIB, seconds=6))
     try:
         begun = time.monotonic()
         with pytest.raises(ImageError, match="longer than is allowed"):
