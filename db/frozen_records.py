@@ -21,10 +21,10 @@ def maker(kind: type[T]) -> Callable[..., T]:
     """
     if hasattr(kind, "__post_init__"):
         raise TypeError(f"{kind.__name__} checks its fields")
-    twin: Any = make_dataclass(kind.__name__, [each.name for each in fields(kind)], slots=True)  # type: ignore[arg-type]
+    mutable: Any = make_dataclass(kind.__name__, [each.name for each in fields(kind)], slots=True)  # type: ignore[arg-type]
 
     def make(*values: Any) -> T:
-        record = twin(*values)
+        record = mutable(*values)
         record.__class__ = kind
         return record  # type: ignore[no-any-return]
 
