@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pynetdicom import AE, Association, evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from workers.tls import ClientContext, TlsError
@@ -45,7 +46,20 @@ def open_association(
     association = entity.associate(*address, list(contexts), called, evt_handlers=handlers, tls_args=tls_args)
     if tls is not None and tls.failure and not association.is_established:
         raise TlsError(tls.failure)
+    _note_rejection(association)
     return association
+
+
+def _note_rejection(association: Association) -> None:
+    """Note a rejection that pynetdicom has not looked at.
+
+    pynetdicom waits for its connection, then looks whether it stands. A peer that rejects and closes in between looks
+    like one that cannot be reached, and its answer stays in the queue.
+    """
+    answer = association.dul.peek_next_pdu()
+    if not association.is_established and isinstance(answer, A_ASSOCIATE) and answer.result:
+        association.acceptor.primitive = answer
+        association.is_rejected, association.is_aborted = True, False
 
 
 def prepare(event: evt.Event, seconds: float) -> None:

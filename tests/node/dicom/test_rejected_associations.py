@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 from sqlalchemy.exc import OperationalError
 
@@ -19,6 +20,7 @@ from node.dicom.rejected_associations import LINES_A_MINUTE, RejectedAssociation
 from tests.db.examples import NOW
 from tests.node.dicom.listening import listening
 from tests.rules import NO_RULES
+from workers.association import open_association
 
 KNOWN = Listener(port=0, peers=(Peer(ae_title="PACS", addresses=("10.1.2.3",)), Peer(ae_title="CT1")))
 
@@ -77,7 +79,7 @@ def test_the_listener_keeps_who_was_rejected_and_logs_what_admits_it(
 ) -> None:
     with listening(tmp_path / "store", KNOWN) as node:
         for _ in range(2):
-            assert AE("CT2").associate("127.0.0.1", node.port, ae_title="PLEURA", contexts=_contexts()).is_rejected
+            assert _requested("CT2", node.port).is_rejected
         node.rejected.write()
         [row] = Database(node.engine, NO_RULES).read(rejected_associations.latest, NOW.replace(year=2000))
     assert (row.calling_ae_title, row.called_ae_title, row.address, row.reason, row.count) == (
@@ -95,17 +97,18 @@ def test_the_listener_keeps_who_was_rejected_and_logs_what_admits_it(
 def test_the_node_itself_may_verify_but_not_store(tmp_path: Path) -> None:
     """So `pleura doctor` sees whether its own listener answers, without being one of its peers."""
     with listening(tmp_path / "store", KNOWN) as node:
-        association = AE("PLEURA").associate("127.0.0.1", node.port, ae_title="PLEURA", contexts=_contexts())
+        association = _requested("PLEURA", node.port)
         assert [str(each.abstract_syntax) for each in association.accepted_contexts] == [Verification]
         assert association.send_c_echo().Status == 0
         association.release()
 
 
-def _contexts() -> list[object]:
-    entity = AE()
-    entity.add_requested_context(Verification)
-    entity.add_requested_context(ComputedRadiographyImageStorage)
-    return list(entity.requested_contexts)
+def _requested(calling: str, port: int) -> Association:
+    contexts = [build_context(Verification), build_context(ComputedRadiographyImageStorage)]
+    address = ("127.0.0.1", port)
+    return open_association(
+        address, called="PLEURA", calling=calling, contexts=contexts, seconds=60, connect_seconds=60
+    )
 
 
 @pytest.mark.parametrize(

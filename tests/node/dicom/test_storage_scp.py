@@ -19,6 +19,7 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from sqlalchemy.exc import OperationalError
 
@@ -35,6 +36,7 @@ from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, 
 from tests.node.dicom.test_received_header import encoded
 from tests.peers import skip_without_peers
 from tests.rules import NO_RULES
+from workers.association import open_association
 
 CR = uid.ComputedRadiographyImageStorage
 EXPLICIT = uid.ExplicitVRLittleEndian
@@ -60,11 +62,14 @@ def listener(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Listeni
 def calling(
     port: int, contexts: Sequence[tuple[str, Sequence[str]]] = ((CR, (EXPLICIT,)),), title: str = "SCU"
 ) -> Iterator[Association]:
-    entity = AE(ae_title=title)
-    entity.dimse_timeout = entity.network_timeout = entity.acse_timeout = 60
-    for abstract_syntax, transfer_syntaxes in contexts:
-        entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
-    association = entity.associate("127.0.0.1", port, ae_title="PLEURA")
+    association = open_association(
+        ("127.0.0.1", port),
+        called="PLEURA",
+        calling=title,
+        contexts=[build_context(abstract, list(transfer)) for abstract, transfer in contexts],
+        seconds=60,
+        connect_seconds=60,
+    )
     try:
         yield association
     finally:
