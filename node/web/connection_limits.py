@@ -4,6 +4,9 @@ Opening a connection costs a client nothing, so connections without a request ha
 number of connections from one address is limited. If a limit is reached, the connection that has waited longest is
 closed: a browser sends its request within milliseconds, so it is never that one. A request has a deadline for its
 header. After that, each direction must move a minimum number of bytes in each interval.
+
+A connection that ends while its request still arrives is not closed at once (RFC 9112 9.6): bytes that nobody reads
+make the system reset it, and the client, or a proxy in between, would lose the response: 502 instead of 413.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -32,6 +36,7 @@ _WAITING = 64
 _WAITING_OF_ONE_ADDRESS = 16
 _BODY_BYTES = 16 * 1024
 _LOG_SECONDS = 60.0
+_LINGER_SECONDS = 5.0
 _NO_REQUEST = "no request came in time"
 
 
@@ -162,6 +167,29 @@ class ConnectionLimiter:
         self._closed.clear()
 
 
+class LingeringTransport:
+    """A transport that asks ``linger`` whether to close later; closed a second time, it closes at once."""
+
+    def __init__(self, transport: asyncio.Transport, linger: Callable[[asyncio.Transport], bool]) -> None:
+        self._transport = transport
+        self._linger = linger
+        self._closing = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the transport's own."""
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is written."""
+        return self._closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Write nothing more; close at once, or when the client has had time to read the response."""
+        if self.is_closing() or not self._linger(self._transport):
+            self._transport.close()
+        self._closing = True
+
+
 class LimitedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 protocol with :class:`ConnectionLimiter` and a deadline for the client's next step."""
 
@@ -181,10 +209,13 @@ class LimitedProtocol(H11Protocol):
         self._request: object = None
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection, then wait for a header."""
-        super().connection_made(cast(asyncio.Transport, transport))
+        lingering = LingeringTransport(cast(asyncio.Transport, transport), self._linger)
+        super().connection_made(cast(asyncio.Transport, lingering))
         if self._entry is None:
             self._enter(transport.get_extra_info("peername"), self.transport.abort)
         self._await_header()
@@ -210,23 +241,37 @@ class LimitedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection and its deadlines."""
+        self._lost = True
         super().connection_lost(exc)
-        _cancel(self._reading, self._writing)
+        _cancel(self._reading, self._writing, self._lingering)
         if self._entry is not None:
             self.limiter.leave(self._entry)
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes; a complete header starts the deadline of the body, or ends the deadline if there is no body."""
         self._received += len(data)
-        super().data_received(data)
-        self._check_request()
+        if self._lingering is None:
+            super().data_received(data)
+            self._check_request()
+
+    def _linger(self, transport: asyncio.Transport) -> bool:
+        """Whether the request still arrives after its response: it is read, and forgotten, for some seconds."""
+        if self._lost or self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            return False
+        if transport.can_write_eof():
+            transport.write_eof()
+        self.flow.resume_reading()
+        self._lingering = self.loop.call_later(_LINGER_SECONDS, transport.close)
+        return True
 
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it has arrived already."""
         super().on_response_complete()
         if self.cycle.response_complete and self._entry is not None:
             self.limiter.wait(self._entry)
-            self._await_header()
+            _cancel(self._reading)
+            if self._lingering is None:
+                self._await_header()
         else:
             self._check_request()
 

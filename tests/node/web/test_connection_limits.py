@@ -137,6 +137,32 @@ def test_a_body_has_to_move_by_more_than_some_byte() -> None:
         assert is_closed(slow)
 
 
+def test_a_body_that_nobody_wants_does_not_cost_the_client_its_response(tmp_path: Path) -> None:
+    """As a proxy sends it: `Connection: close`, and the body goes on after the response."""
+    with served(settings_for(tmp_path)) as port, ExitStack() as stack:
+        client = opened(port, stack)
+        client.sendall(b"POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40000000\r\n\r\n")
+        time.sleep(0.5)
+        for _ in range(10):
+            client.sendall(b"x" * 100_000)
+            time.sleep(0.02)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 413
+        assert b"is larger than" in answer.read()
+        assert client.recv(1) == b"", "its response has ended"
+        assert any(not _sent(client) for _ in range(300)), "it is not read for ever"
+
+
+def _sent(client: socket.socket) -> bool:
+    time.sleep(0.1)
+    try:
+        client.sendall(b"x")
+    except OSError:
+        return False
+    return True
+
+
 def test_an_answer_that_nobody_reads_is_given_up() -> None:
     with small_server(Deadlines(header=60, answer=0.5)) as port, ExitStack() as stack:
         deaf = opened(port, stack)
