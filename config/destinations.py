@@ -86,8 +86,9 @@ class Destination(_Part):
     folder: Path | None = None
     """Folder that is written; required for deidentified, and for nothing else."""
     kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
-    """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary. An empty
-    list: nothing is sent by itself, but a C-MOVE may name it."""
+    """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary, lungs
+    (both lungs as a segmentation of their own, which is no finding: docs/viewers.md). An empty list: nothing is sent by
+    itself, but a C-MOVE may name it."""
     calling_ae_title: AETitle | None = None
     """AE title that we call with; empty: the listener's."""
     tls: bool = False

@@ -359,6 +359,7 @@ class Settings(BaseSettings):
         self._check_ports()
         self._check_tls()
         self._check_deidentification()
+        self._check_lungs()
         self._check_backfill()
         self._check_patient_systems()
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
@@ -392,6 +393,12 @@ class Settings(BaseSettings):
             for destination in self.destinations:
                 if destination.kind == "deidentified":
                     raise ValueError(f"destination `{destination.name}`: deidentification.key is not set")
+
+    def _check_lungs(self) -> None:
+        """No destination waits for lungs that nothing looks for."""
+        for destination in self.destinations:
+            if "lungs" in destination.kinds and not self.models.lungs:
+                raise ValueError(f"destination `{destination.name}`: kinds: 'lungs' needs models.lungs")
 
     def _check_tls(self) -> None:
         """TLS needs its files, and a peer whose certificate is named a port where it can show it."""

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.model_spec import Code, Mode
+
+if TYPE_CHECKING:
+    from models.lung_fields import LungFields
 
 Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -210,7 +213,8 @@ class Prediction:
 
     Either ``not_analysed`` says why the image was not analysed and there are no findings, or every label of every model
     that ran has exactly one finding. ``timings`` are seconds per stage. ``lungs_cut`` says that a lung reaches the edge
-    of the image, so that part of it may not be shown.
+    of the image, so that part of it may not be shown. ``lung_fields`` are both lungs, where they were looked for and
+    found: anatomy, never a finding.
     """
 
     shape: tuple[int, int]
@@ -219,6 +223,7 @@ class Prediction:
     models: tuple[ModelUse, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     lungs_cut: bool = False
+    lung_fields: LungFields | None = None
 
     @property
     def reportable(self) -> tuple[Finding, ...]:

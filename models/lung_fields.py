@@ -41,12 +41,15 @@ LONGEST = 512
 class LungFields:
     """Both lungs as ``bool[h, w]`` over the network's input: the one on the left of the picture, the one on its right.
 
-    ``hanging`` is which way round the chest looks by its anatomy; ``letterbox`` says where the image lies.
+    ``hanging`` is which way round the chest looks by its anatomy; ``letterbox`` says where the image lies. ``lung`` is
+    the network's map ``float32[h, w]``, how likely each place is lung, ``model`` the network's name.
     """
 
     lungs: tuple[Mask, Mask]
     hanging: Hanging
     letterbox: Letterbox
+    lung: Pixels
+    model: str = ""
 
     @property
     def cut(self) -> bool:
@@ -54,6 +57,19 @@ class LungFields:
         rows, columns = _span(self.letterbox, self.lungs[0].shape)
         lungs = (self.lungs[0] | self.lungs[1])[rows, columns]
         return bool(lungs[[0, -1]].any() or lungs[:, [0, -1]].any())
+
+    def drawn(self) -> tuple[Mask, Mask]:
+        """Both lungs on the source grid, ``bool[rows, columns]``, as the network drew them; no pixel is of both.
+
+        Their edge runs where the map passes :data:`CUT` between two of its places, so that it is no staircase of them.
+        """
+        first, second = (self.letterbox.mask_to_source(self._alone(lung), CUT) for lung in self.lungs)
+        return first, second & ~first
+
+    def _alone(self, lung: Mask) -> Pixels:
+        """The map without what is lung elsewhere; what is filled of a lung belongs to it."""
+        around = np.where(self.lung < CUT, self.lung, np.float32(0))
+        return np.where(lung, np.maximum(self.lung, np.float32(CUT)), around)
 
     @cached_property
     def widened(self) -> tuple[Mask, Mask]:
@@ -102,8 +118,8 @@ def lung_fields(maps: Pixels, letterbox: Letterbox) -> LungFields | None:
     know the side of a lung therefore still finds it.
     """
     left, right = maps[..., 0], maps[..., 1]
-    lung = (np.minimum(left + right, 1.0) >= CUT) & _shown(letterbox, left.shape)
-    regions = region_masks(lung)[:2]
+    likely = np.minimum(left + right, np.float32(1))
+    regions = region_masks((likely >= CUT) & _shown(letterbox, left.shape))[:2]
     if len(regions) < 2 or regions[1].sum() < LEAST_LUNG * _shown(letterbox, left.shape).sum():
         return None
     if regions[1].sum() < LEAST_RATIO * regions[0].sum():
@@ -112,7 +128,7 @@ def lung_fields(maps: Pixels, letterbox: Letterbox) -> LungFields | None:
     if not _side_by_side(first, second):
         return None
     towards = [float(left[region].sum() / (left[region] + right[region]).sum()) for region in (first, second)]
-    return LungFields((_filled(first), _filled(second)), _hanging(*towards), letterbox)
+    return LungFields((_filled(first), _filled(second)), _hanging(*towards), letterbox, likely)
 
 
 def _hanging(first: float, second: float) -> Hanging:

@@ -142,7 +142,7 @@ class Predictor:
             answers = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
             for number, own in zip(asked, answers, strict=True):
                 findings[number] = (*findings[number], *own)
-        cut = self._in_lungs(fit, images, stages, findings)
+        fields = self._in_lungs(fit, images, stages, findings)
         for number in fit:
             findings[number] = reconciled(findings[number], self.pipeline.models)
         return tuple(
@@ -152,7 +152,8 @@ class Predictor:
                 not_analysed=not_analysed[number],
                 models=tuple(use for use in self.pipeline.uses if use.name not in idle.get(number, ())),
                 timings=stages[number].seconds,
-                lungs_cut=number in cut,
+                lungs_cut=number in fields and fields[number].cut,
+                lung_fields=fields.get(number),
             )
             for number, image in enumerate(images)
         )
@@ -163,14 +164,14 @@ class Predictor:
         images: Sequence[ModelInput],
         stages: Sequence[Stages],
         findings: dict[int, Sequence[Finding]],
-    ) -> set[int]:
-        """Clip what lies in the lungs, and tell lesions apart; returns the images in which a lung reaches the edge."""
+    ) -> dict[int, LungFields]:
+        """Clip what lies in the lungs, and tell lesions apart; returns the lungs of each image where they are found."""
         spec, minimum = self.pipeline.lungs, self.pipeline.processing.minimum_fraction
         if spec is None or not fit:
             for number in fit:
                 findings[number] = self._separated(findings[number])
-            return set()
-        cut: set[int] = set()
+            return {}
+        found: dict[int, LungFields] = {}
         chosen = [images[number] for number in fit], [stages[number] for number in fit]
         letterboxes, answers = self._ask(spec, *chosen, "lungs")
         for number, letterbox, answer in zip(fit, letterboxes, answers, strict=True):
@@ -178,9 +179,10 @@ class Predictor:
                 fields = lung_fields(answer["maps"], letterbox)
                 if fields is not None:
                     findings[number] = [in_lungs(finding, fields, minimum) for finding in findings[number]]
-                    cut |= {number} if fields.cut else set()
+                    # A copy has none of the masks of the source's size that were made here: it lives longer.
+                    found[number] = replace(fields, model=spec.name)
                 findings[number] = self._separated(findings[number], fields)
-        return cut
+        return found
 
     def _separated(self, findings: Sequence[Finding], fields: LungFields | None = None) -> list[Finding]:
         """The findings, those whose manifest says so with their lesions."""

@@ -116,7 +116,7 @@ def test_what_was_not_analysed_has_no_objects(header: Dataset, radiograph: Model
 
 def test_mistakes_are_named(header: Dataset, radiograph: ModelInput, tmp_path: Path) -> None:
     prediction = predicted(radiograph)
-    with pytest.raises(ValueError, match=r"no kind pdf \(there are: seg, sr, sc, gsps\)"):
+    with pytest.raises(ValueError, match=r"no kind pdf \(there are: seg, sr, sc, gsps, lungs\)"):
         make_objects(header, radiograph, prediction, created_at=NOW, kinds=["pdf"])
     with pytest.raises(ValueError, match="time zone"):
         make_objects(header, radiograph, prediction, created_at=datetime(2026, 1, 1))

@@ -60,6 +60,7 @@ from workers.results.encoder import Analysis
 from workers.results.header import text_of
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
+from workers.results.result_kinds import LUNGS
 from workers.results.source_image import SourceImage
 from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
 
@@ -184,6 +185,8 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
     analysis = _analysis(job, source, prediction, tools)
     made = timed("encode", lambda: encode_results(analysis, tools.encode, kinds))
     results = timed("encode", lambda: [as_file(kind, dataset) for kind, dataset in made.items()])
+    if LUNGS in kinds and LUNGS not in made and prediction.not_analysed is None:
+        log.info("both lungs were not found: there are no lung fields to send")
     timed("write", lambda: _write(results, tools.settings.store.folder))
     timings |= {f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()}
     return Outcome(

@@ -17,6 +17,7 @@ from db.states import JobState
 from models.gate import NotAnalysedCode
 from models.model_spec import Code
 from workers.laterality import place_text
+from workers.results.result_kinds import LUNGS
 from workers.results.study_account import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 
 # A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
@@ -183,7 +184,9 @@ def uncoded(label: str) -> Code:
 
 
 def _results(study: StudyDetail, job: JobDetail) -> list[ResultDetail]:
-    return [result for result in study.results if (result.job_id, result.revision) == (job.id, job.revision)]
+    """What a job has made about findings; its lung fields are anatomy, of which no report speaks."""
+    made = [result for result in study.results if (result.job_id, result.revision) == (job.id, job.revision)]
+    return [result for result in made if result.record.kind != LUNGS]
 
 
 def _reference(result: ResultDetail) -> Reference:

@@ -31,7 +31,7 @@ def side_of(finding: Finding, shape: tuple[int, int], orientation: tuple[str, st
     if extent is None:
         return NO_PLACE
     axis = _left_right_axis(orientation)
-    if orientation is None or axis is None or contradicted(finding, orientation):
+    if orientation is None or axis is None or contradicted(finding.hanging, orientation):
         return UNKNOWN
     if finding.lungs is not None:
         sides = {side for side, _ in covered_lungs(finding, orientation)}
@@ -71,24 +71,31 @@ def covered_lungs(finding: Finding, orientation: tuple[str, str] | None) -> tupl
     """Each lung that is covered, the right one first, with its side (:data:`UNKNOWN` where it must not be told)."""
     if finding.lungs is None:
         return ()
-    if orientation is None or _left_right_axis(orientation) is None or contradicted(finding, orientation):
-        return tuple((UNKNOWN, lung) for lung in finding.lungs.both if lung.zones)
-    sides = (RIGHT, LEFT) if orientation[0] == "L" else (LEFT, RIGHT)
+    sides = sides_of_lungs(finding.hanging, orientation)
     covered = [(side, lung) for side, lung in zip(sides, finding.lungs.both, strict=True) if lung.zones]
     return tuple(sorted(covered, key=lambda each: each[0], reverse=True))
 
 
-def contradicted(finding: Finding, orientation: tuple[str, str]) -> bool:
+def sides_of_lungs(hanging: Hanging | None, orientation: tuple[str, str] | None) -> tuple[str, str]:
+    """The sides of the patient on which the lung on the left of the picture and that on its right are; both
+    :data:`UNKNOWN` where they must not be told. Of a whole lung this is what :func:`side_of` is of a finding.
+    """
+    if orientation is None or _left_right_axis(orientation) is None or contradicted(hanging, orientation):
+        return UNKNOWN, UNKNOWN
+    return (RIGHT, LEFT) if orientation[0] == "L" else (LEFT, RIGHT)
+
+
+def contradicted(hanging: Hanging | None, orientation: tuple[str, str]) -> bool:
     """Whether the anatomy says that the picture hangs the other way round than Patient Orientation has it.
 
     The lungs lie side by side, so an orientation in which left and right run along the columns contradicts it too.
     """
-    if finding.hanging is None:
+    if hanging is None:
         return False
     if _left_right_axis(orientation) != 0:
         return True
-    hanging = Hanging.USUAL if orientation[0] == "L" else Hanging.MIRRORED
-    return finding.hanging not in (hanging, Hanging.UNSURE)
+    expected = Hanging.USUAL if orientation[0] == "L" else Hanging.MIRRORED
+    return hanging not in (expected, Hanging.UNSURE)
 
 
 def _left_right_axis(orientation: tuple[str, str] | None) -> int | None:

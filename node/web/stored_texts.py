@@ -199,6 +199,7 @@ WORDS = (
     gettext_noop("Presentation state"),
     gettext_noop("Summary"),
     gettext_noop("Rejection note"),
+    gettext_noop("Lung fields"),
     gettext_noop("decode"),
     gettext_noop("gate"),
     gettext_noop("prepare"),

@@ -81,6 +81,7 @@ PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
         ("[[listener.peers]]\nae_title = 'CT1'\ncertificates = ['sha256:1']\n", "64 digits of its SHA-256 fingerprint"),
         (PACS + "port = 104\ntls = true\n", r"destination `pacs`: tls needs tls\.ca"),
         (TLS + PACS + "port = 104\ncertificates = ['a']\n", "destination `pacs`: certificates need tls = true"),
+        (PACS + "port = 104\nkinds = ['lungs']\n[models]\nlungs = ''\n", "`pacs`: kinds: 'lungs' needs models.lungs"),
         ("[broker]\nurl = 'rediss://h/0?ssl_cert_reqs=none'\n", "ssl_cert_reqs must be required"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.contract import Hanging, Mask, Pixels, Zone
 from models.localise import region_masks
-from models.lung_fields import LungFields, lung_fields
+from models.lung_fields import CUT, LungFields, lung_fields
 from models.radiograph.geometry import Letterbox
 
 SIDE = 96
@@ -122,7 +122,9 @@ def test_a_mask_over_everything_becomes_two_that_do_not_touch() -> None:
 def test_lungs_never_meet_however_near_they_are(gap: int, rows: int, columns: int, shift: int) -> None:
     first, second = np.zeros((SIDE, SIDE), np.bool_), np.zeros((SIDE, SIDE), np.bool_)
     first[20:70, 48 - 14 : 48], second[20 + shift : 70 + shift, 48 + gap - 1 : 48 + gap + 13] = True, True
-    fields = LungFields((first, second), Hanging.USUAL, Letterbox(rows, columns, 192, 192))
+    fields = LungFields(
+        (first, second), Hanging.USUAL, Letterbox(rows, columns, 192, 192), (first | second).astype(np.float32)
+    )
     wide = fields.widened
     clipped = fields.clipped(np.ones((rows, columns), np.bool_))
     for region in region_masks(clipped):
@@ -160,3 +162,37 @@ def test_the_mirrored_mask_is_in_the_other_lung() -> None:
     assert there.picture_left.zones == back.picture_right.zones != ()
     assert there.picture_left.share == pytest.approx(back.picture_right.share, abs=0.02)
     assert back.picture_left.zones == ()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0.2, 5), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_drawn_lungs_never_share_a_pixel_and_follow_the_map(rows, columns, aspect, seed) -> None:
+    """On grids finer and coarser than the map, with maps that are as near to each other as can be."""
+    chance = np.random.default_rng(seed).uniform(0, 1, (12, 12)).astype(np.float32)
+    regions = region_masks(chance >= CUT)
+    if len(regions) < 2:
+        return
+    fields = LungFields(
+        (regions[0], regions[1]), Hanging.USUAL, Letterbox(rows, columns, 24, 24, aspect), chance, "chest-lungs"
+    )
+    first, second = fields.drawn()
+    assert first.shape == second.shape == (rows, columns)
+    assert not (first & second).any()
+    likely = fields.letterbox.map_to_source(chance)
+    assert (likely[first | second] >= CUT - 1e-5).all(), "nothing is lung that the map does not call so"
+
+
+def test_a_drawn_lung_has_no_staircase_and_its_filled_holes() -> None:
+    lung = ellipse(34)
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
+    distance = np.sqrt(((columns - 34) / 12) ** 2 + ((rows - 48) / 28) ** 2)
+    soft = np.clip(1.5 - distance, 0, 1).astype(np.float32)
+    soft[46:49, 33:36] = 0.1  # a hole
+    other = ellipse(72, width=8)
+    fields = LungFields((lung, other), Hanging.USUAL, Letterbox(960, 960, 192, 192), np.maximum(soft, other * 0.9))
+    drawn = fields.drawn()[0]
+    assert drawn[480, 345], "the hole is filled"
+    rows, columns = np.mgrid[0:960, 0:960] + 0.5
+    true = ((columns - 340) / 120) ** 2 + ((rows - 480) / 280) ** 2 <= 1
+    stairs = fields.letterbox.mask_to_source(lung.astype(np.float32), CUT)
+    assert (drawn ^ true).sum() < 0.4 * (stairs ^ true).sum()

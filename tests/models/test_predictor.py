@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
 
@@ -355,6 +356,25 @@ def test_a_mask_is_clipped_to_the_lungs_and_told_by_lung_and_zone(classifier: Mo
     assert opacity.lungs.picture_right.share > 0
     assert [use.name for use in found.models] == ["tiny", "lungs"]
     assert found.timings["lungs"] >= 0
+
+
+def test_a_prediction_keeps_both_lungs_and_nothing_of_the_sources_size(classifier: ModelSpec, tmp_path: Path) -> None:
+    dark = model_input(chestlike() * 0.4)
+    found = predict(Pipeline(None, (classifier,), lungs=lungs(tmp_path)), dark)
+    assert not any(finding.present for finding in found.findings)
+    fields = found.lung_fields
+    assert fields is not None
+    assert fields.model == "lungs"
+    assert set(vars(fields)) == {field.name for field in dataclass_fields(fields)}, (
+        "a worker keeps it until the job ends"
+    )
+    first, second = fields.drawn()
+    assert first.shape == second.shape == found.shape
+    assert not (first & second).any()
+    assert np.nonzero(first)[1].max() < np.nonzero(second)[1].min()
+    assert predict(Pipeline(None, (classifier,)), dark).lung_fields is None
+    narrow = lungs(tmp_path, second=slice(13, 14))
+    assert predict(Pipeline(None, (classifier,), lungs=narrow), dark).lung_fields is None
 
 
 def test_what_need_not_lie_in_the_lungs_stays_where_it_is(classifier: ModelSpec, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from models.model_spec import Code
 from models.runtime.executor import RunsOn
 from tests.fakes import OneByOne
 from tests.rules import NO_RULES
+from tests.workers.results.sources import lung_fields
 from workers.celery import Handler, run_worker
 from workers.composition import analysis_handler, delivery_handler
 from workers.model_state_resolver import ModelStateResolver, ResolvedModels, States
@@ -106,7 +107,9 @@ class MadeUpNetwork(OneByOne):
         mask[rows // 4 : rows // 2, columns // 4 : columns // 2] = True
         code = Code("36118008", "SCT", "Pneumothorax")
         finding = Finding("pneumothorax", code, MODEL.name, 0.9, 0.5, mask=mask)
-        return Prediction(shape=(rows, columns), findings=(finding,), models=(MODEL,))
+        return Prediction(
+            shape=(rows, columns), findings=(finding,), models=(MODEL,), lung_fields=lung_fields((rows, columns))
+        )
 
 
 class Unswitched(ModelStateResolver):

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +64,14 @@ class Parts:
     """The parts of a node, each started again when it has died."""
 
     def __init__(
-        self, folder: Path, broker: Broker, pacs: Orthanc | None, *, real: bool = False, **workers: Any
+        self,
+        folder: Path,
+        broker: Broker,
+        pacs: Orthanc | None,
+        *,
+        real: bool = False,
+        kinds: Sequence[str] = ("seg", "sr"),
+        **workers: Any,
     ) -> None:
         self.folder = folder
         self._module = "tests.workers.real_worker" if real else "tests.workers.fallible_worker"
@@ -76,7 +83,7 @@ class Parts:
             "ae_title": pacs.ae_title if pacs else "PACS",
             "host": "127.0.0.1",
             "port": pacs.dicom_port if pacs else 1,
-            "kinds": ["seg", "sr"],
+            "kinds": list(kinds),
         }
         limits = {"scheduler_interval_seconds": 0.2, "reenqueue_after_seconds": 2, "backoff_seconds": 0.2, **workers}
         self.config = folder / "pleura.toml"
@@ -192,11 +199,11 @@ class Parts:
         self.processes[queue] = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=os.environ.copy())
 
 
-def expected_results(uid: str) -> set[str]:
+def expected_results(uid: str, kinds: Sequence[str] = ("seg", "sr")) -> set[str]:
     """SOP Instance UIDs of the SEG and the SR of an image: derived from the work, so they are known beforehand."""
     digest = f"{int(uid.rsplit('.', 1)[1]):064x}"
     identity = Identity("2.25", uid, digest, PIPELINE, 1)
-    return {identity.uid("seg"), identity.uid("sr")}
+    return {identity.uid(kind) for kind in kinds}
 
 
 @contextmanager

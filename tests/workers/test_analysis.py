@@ -39,6 +39,7 @@ from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
+from tests.workers.results.sources import lung_fields
 from workers import analysis
 from workers.analysis import analyse_job
 from workers.analysis_tools import AnalysisTools
@@ -280,6 +281,43 @@ def test_kinds_that_no_destination_takes_are_not_made_but_for_seg_and_sr(bench: 
     work.run()
     assert work.jobs.outcome is not None
     assert [result.kind for result in work.jobs.outcome.results] == ["seg", "sr", "sc"]
+
+
+def lungs_encoder() -> EncoderEntry:
+    """One that makes something where both lungs were found, as the real one does."""
+
+    def encode(made: Analysis) -> Dataset | None:
+        return None if made.prediction.lung_fields is None else small_object("lungs", made)
+
+    return EncoderEntry("lungs", 1, encode)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kinds", "made", "said"),
+    [
+        (positive(), ("lungs",), ["seg", "sr"], True),
+        (replace(positive(), lung_fields=lung_fields((4, 5))), ("lungs",), ["seg", "sr", "lungs"], False),
+        (replace(positive(), lung_fields=lung_fields((4, 5))), ("seg",), ["seg", "sr"], False),
+        (positive(), ("seg",), ["seg", "sr"], False),
+        (Prediction((4, 5), not_analysed=NotAnalysed("cropped", "It is cut off.")), ("lungs",), [], False),
+    ],
+    ids=["not found", "found", "found and not asked for", "not asked for", "not analysed"],
+)
+def test_lung_fields_are_made_where_asked_for_and_missing_ones_are_told(
+    bench: Callable[..., Bench],
+    caplog: pytest.LogCaptureFixture,
+    answer: Prediction,
+    kinds: tuple[str, ...],
+    made: list[str],
+    said: bool,
+) -> None:
+    work = bench(answer=answer, kinds=kinds)
+    work.tools = replace(work.tools, encode=partial(encode_in_order, [*ENCODERS, lungs_encoder()]))
+    with caplog.at_level("INFO"):
+        work.run()
+    assert work.jobs.outcome is not None
+    assert [result.kind for result in work.jobs.outcome.results] == made
+    assert ("both lungs were not found" in caplog.text) is said
 
 
 def test_an_encoder_sees_the_objects_before_it(bench: Callable[..., Bench], tmp_path: Path) -> None:

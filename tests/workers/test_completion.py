@@ -159,6 +159,14 @@ def test_each_image_is_accounted_for(study: Study) -> None:
     assert (failed.analysed, failed.failed) == (False, True)
 
 
+def test_lung_fields_are_no_report_about_the_image(study: Study) -> None:
+    """They are anatomy: a summary neither names them nor differs by them."""
+    lungs = ResultRecord("lungs", "1.2.10", "1.5.9", "1.6.9", "d", "results/9.dcm", 1)
+    with_lungs = outcome(finding())
+    study.add(replace(with_lungs, results=(*with_lungs.results, lungs)))
+    assert images(study)[0].reports == (Reference("1.2.9", "1.5.1", "1.6"),)
+
+
 def test_an_image_of_which_no_model_could_tell_is_no_negative(study: Study) -> None:
     study.add(outcome(replace(finding(probability=0.1), probability=None, reason="too dark"), finding(shadow=True)))
     (image,) = images(study)

@@ -20,7 +20,7 @@ from workers.results.encoders import ENCODERS, encode_in_order
 from workers.services.expected_route import ExpectedRoute, ImageHeader, expected_kinds, expected_route
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
-EVERYTHING = ("seg", "sr", "sc", "gsps", "summary")
+EVERYTHING = ("seg", "sr", "sc", "gsps", "summary", "lungs")
 SETTINGS = Settings(
     destinations=(
         Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),
@@ -53,7 +53,7 @@ def test_a_finding_goes_where_its_kinds_are_taken() -> None:
     found = route(ImageHeader(), analysis(findings=positive()).prediction)
     assert taken(found) == {
         "pacs": (("seg", "sr"), ("summary",)),
-        "all": (("seg", "sr", "sc", "gsps"), ("summary",)),
+        "all": (("seg", "sr", "sc", "gsps", "lungs"), ("summary",)),
         "viewer": (("gsps",), ()),
     }
     assert found.decision is not None

@@ -18,24 +18,25 @@ pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.peer("Orthanc"
 JOB_POINTS = ["job-claimed", "predicting", "results-written", "job-finished"]
 DELIVERY_POINTS = ["delivery-claimed", "object-sent", "delivery-noted"]
 KNOWN = {"pleura": ("PLEURA", 1)}
+KINDS = ("seg", "sr", "lungs")
 
 
 @pytest.mark.parametrize("victim", ["child", "parent"])
 def test_a_killed_worker_leaves_nothing_undone(broker: Broker, tmp_path: Path, victim: str) -> None:
     with (
         running_orthanc(tmp_path / "pacs", modalities=KNOWN) as pacs,
-        running_parts(tmp_path, broker, pacs, attempts=30) as parts,
+        running_parts(tmp_path, broker, pacs, attempts=30, kinds=KINDS) as parts,
     ):
         taken_in: list[str] = []
         for point in JOB_POINTS + DELIVERY_POINTS:
             parts.arm(point, victim)
             taken_in += parts.take_in_next(3)
             parts.wait_until(lambda point=point: (point, victim) in parts.hits(), f"the kill at {point}")
-        done = {"jobs.done": len(taken_in), "deliveries.sent": 2 * len(taken_in)}
+        done = {"jobs.done": len(taken_in), "deliveries.sent": len(KINDS) * len(taken_in)}
         parts.wait_until(lambda: parts.counts() == done, f"{done}")
         assert parts.hits() == [(point, victim) for point in JOB_POINTS + DELIVERY_POINTS]
         on_hold = sorted(dataset.SOPInstanceUID for dataset in pacs.datasets())
-        assert on_hold == sorted(uid for image in taken_in for uid in expected_results(image))
+        assert on_hold == sorted(uid for image in taken_in for uid in expected_results(image, KINDS))
 
 
 def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:

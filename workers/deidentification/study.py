@@ -27,7 +27,7 @@ from workers.deidentification.pseudonyms import Pseudonyms, Subject
 from workers.deidentification.vocabulary import forbidden_words
 
 IMAGE = "image"
-_RESULTS = frozenset({"seg", "sr", "gsps", "summary"})
+_RESULTS = frozenset({"seg", "sr", "gsps", "summary", "lungs"})
 # Our own objects that came back, the same image again, and what a newer image has replaced.
 _NOT_OF_THE_STUDY = frozenset({"own", "repeat", "replaced"})
 _NO_FILE = "its file is no more here"

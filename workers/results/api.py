@@ -30,7 +30,8 @@ from workers.results.source_image import sound_header
 __all__ = ["RESULT_KIND_NAMES", "Equipment", "UnreadablePixels", "make_objects"]
 
 RESULT_KIND_NAMES: tuple[str, ...] = tuple(entry.kind for entry in ENCODERS)
-"""Kinds of objects: Segmentation, Structured Report, Secondary Capture with the outline, presentation state."""
+"""Kinds of objects: Segmentation, Structured Report, Secondary Capture with the outline, presentation state, and the
+lung fields as a Segmentation of their own."""
 
 
 def make_objects(
@@ -65,7 +66,8 @@ def make_objects(
     if prediction.not_analysed is not None:
         return {}
     made_by = equipment or _own_equipment()
-    content = (prediction.shape, prediction.findings, prediction.models, made_by, created_at.isoformat(), *_versions())
+    said = (prediction.shape, prediction.findings, prediction.models, prediction.lung_fields)
+    content = (*said, made_by, created_at.isoformat(), *_versions())
     identity = Identity(
         uid_root=uid_root,
         sop_instance_uid=str(header.SOPInstanceUID),

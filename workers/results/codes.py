@@ -15,6 +15,7 @@ PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
 # Segments: category, anatomy and laterality (CID 7150, 4, 244).
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 CHEST = Code("816094009", "SCT", "Chest")
 LUNG = Code("39607008", "SCT", "Lung")

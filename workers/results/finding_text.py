@@ -40,7 +40,7 @@ LUNGS_CUT = "a lung reaches the edge of the image"
 NOT_EXCLUDED = "not excluded: on a supine or AP radiograph a pneumothorax can be invisible"
 
 _SQUARE_CENTIMETRE = 100.0
-_SIDES = {LEFT: codes.LEFT, RIGHT: codes.RIGHT}
+SIDES = {LEFT: codes.LEFT, RIGHT: codes.RIGHT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def statements(analysis: Analysis) -> tuple[Statement, ...]:
         answer, remark = _answer(analysis, finding)
         statement = Statement(
             finding=finding,
-            model=_model(analysis, finding.model),
+            model=model_named(analysis, finding.model),
             answer=answer,
             label=_label(finding, answer),
             remark=remark,
@@ -120,7 +120,7 @@ def _segments(analysis: Analysis, statement: Statement, before: int) -> Iterator
     finding = statement.finding
     if not finding.present or finding.mask is None or not finding.mask.any():
         return
-    drawn_by = _model(analysis, finding.placed_by or finding.model)
+    drawn_by = model_named(analysis, finding.placed_by or finding.model)
     if not finding.lesions:
         yield Segment(before + 1, finding, drawn_by, statement.label, statement.tracking_uid)
     for number, lesion in enumerate(finding.lesions, start=1):
@@ -132,7 +132,8 @@ def _segments(analysis: Analysis, statement: Statement, before: int) -> Iterator
         yield Segment(before + number, own, drawn_by, label, uid)
 
 
-def _model(analysis: Analysis, name: str) -> ModelUse | None:
+def model_named(analysis: Analysis, name: str) -> ModelUse | None:
+    """The model of that name that took part in the analysis."""
     return next((model for model in analysis.prediction.models if model.name == name), None)
 
 
@@ -254,7 +255,7 @@ def side_text(analysis: Analysis, finding: Finding) -> str:
 
 def side_code(analysis: Analysis, finding: Finding) -> Code | None:
     """Code of the patient's side on which a finding lies, or None if it is unknown or on both sides."""
-    return _SIDES.get(side_text(analysis, finding))
+    return SIDES.get(side_text(analysis, finding))
 
 
 def sites_of(analysis: Analysis, finding: Finding) -> tuple[Site, ...]:
@@ -268,7 +269,7 @@ def sites_of(analysis: Analysis, finding: Finding) -> tuple[Site, ...]:
     for side, lung in covered_lungs(finding, patient_orientation(analysis.source)):
         whole = len(lung.zones) == len(Zone)
         for code in [finding.site or codes.LUNG] if whole else [codes.ZONES[zone] for zone in lung.zones]:
-            sites[Site(code, _SIDES.get(side))] = None
+            sites[Site(code, SIDES.get(side))] = None
     return tuple(sites) or (Site(finding.site or codes.LUNG, None),)
 
 

@@ -2,8 +2,9 @@
 
 A SEG is stored before the SR that refers to it. The place in this list is also the offset of the kind's Series Number.
 A new kind is an encoder of its own, a line here, and its word in :data:`config.value_types.Kind`, so that a destination
-can ask for it. The version of an encoder is increased with every change of its output: the versions are part of the
-pipeline's digest, so that different content never has an old UID.
+can ask for it. It goes to the end, for a PACS may sort and hang by the series numbers of the others. The version of an
+encoder is increased with every change of its output: the versions are part of the pipeline's digest, so that different
+content never has an old UID.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ class ResultKind:
     version: int = 0
 
 
+LUNGS = "lungs"
+"""Both lungs of an image: anatomy, of which no report speaks."""
+
 RESULT_KINDS = (
     ResultKind("seg", "Segmentation", "segmentation", "SEG", "segmentation", 3),
     ResultKind("sr", "Structured report", "report", "SR", "structured_report", 5),
@@ -36,6 +40,7 @@ RESULT_KINDS = (
     ResultKind("gsps", "Presentation state", "outlines", "PR", "presentation_state", 3),
     ResultKind("summary", "Summary", "study summary", "SR"),
     ResultKind(NOTE, "Rejection note", "rejection note", "KO"),
+    ResultKind(LUNGS, "Lung fields", "lung fields", "SEG", "lung_segmentation", 1),
 )
 STORING_ORDER = tuple(kind.name for kind in RESULT_KINDS)
 LABELS = {kind.name: kind.label for kind in RESULT_KINDS}

@@ -20,8 +20,10 @@ from pydicom.uid import (
 
 from models.contract import Mask
 from workers.results import codes
+from workers.results.codes import read_code
 from workers.results.header import text_of
 from workers.results.readings import NotAResult, ReadReference, ReadResult, ReadStatement
+from workers.results.result_kinds import LUNGS
 
 _KIND_OF_SOP_CLASS = {
     SegmentationStorage: "seg",
@@ -38,7 +40,7 @@ def read_result(dataset: Dataset) -> ReadResult:
     Raises:
         NotAResult: the SOP class is not one of a result, or the object has no Contributing Equipment Sequence.
     """
-    kind = _KIND_OF_SOP_CLASS.get(dataset.get("SOPClassUID", ""))
+    kind = _kind_of(dataset)
     if kind is None or not dataset.get("ContributingEquipmentSequence"):
         raise NotAResult("this is not a SEG, SR, capture or presentation state of a Pleura node")
     return ReadResult(
@@ -53,6 +55,21 @@ def read_result(dataset: Dataset) -> ReadResult:
         statements=tuple(_STATEMENTS[kind](dataset)),
         references=tuple(dict.fromkeys(_references(dataset))),
         replaces=tuple(item.sop_instance_uid for item in _plain_references(_predecessors(dataset))),
+    )
+
+
+def _kind_of(dataset: Dataset) -> str | None:
+    """The kind of result that an object would be; None for none."""
+    kind = _KIND_OF_SOP_CLASS.get(dataset.get("SOPClassUID", ""))
+    segments = dataset.get("SegmentSequence") or () if kind == "seg" else ()
+    return LUNGS if segments and all(map(_is_anatomy, segments)) else kind
+
+
+def _is_anatomy(segment: Dataset) -> bool:
+    """Whether a segment shows a part of the body and no finding."""
+    return any(
+        read_code(item).value == codes.ANATOMICAL_STRUCTURE.value
+        for item in segment.get("SegmentedPropertyCategoryCodeSequence") or ()
     )
 
 
@@ -216,14 +233,20 @@ def _segments(dataset: Dataset) -> Iterator[ReadStatement]:
         raise NotAResult(f"the segmentation cannot be read: {error}") from error
     for number in read.segment_numbers:
         segment = read.get_segment_description(number)
-        algorithm = segment.algorithm_identification
+        algorithm, shown = segment.algorithm_identification, segment.segmented_property_type
         yield ReadStatement(
             label=segment.segment_label,
             tracking_uid=str(segment.tracking_uid or ""),
-            answers=((str(segment.segmented_property_type.meaning), "present"),),
+            answers=() if _is_anatomy(segment) else ((str(shown.meaning), "present"),),
+            side=_side(shown) if _is_anatomy(segment) else "",
             algorithm="" if algorithm is None else f"{algorithm.name} {algorithm.version}",
             comment=str(segment.get("SegmentDescription") or ""),
         )
+
+
+def _side(shown: Dataset) -> str:
+    """The side that a segment's type is modified by; empty where it is not."""
+    return ", ".join(read_code(item).meaning for item in shown.get("SegmentedPropertyTypeModifierCodeSequence") or ())
 
 
 def _measurement_groups(dataset: Dataset) -> Iterator[ReadStatement]:
@@ -251,4 +274,4 @@ def _drawings(dataset: Dataset) -> Iterator[ReadStatement]:
             )
 
 
-_STATEMENTS = {"seg": _segments, "sr": _measurement_groups, "sc": _capture, "gsps": _drawings}
+_STATEMENTS = {"seg": _segments, LUNGS: _segments, "sr": _measurement_groups, "sc": _capture, "gsps": _drawings}

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as known
 
+from models.contract import Mask, ModelUse
 from workers.results import codes
-from workers.results.amend import amend, concept, header_of
+from workers.results.amend import Header, amend, concept, header_of
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
     Segment,
+    Site,
     algorithm_parameters,
     area_remark,
     site_of,
@@ -42,13 +44,27 @@ def encode(analysis: Analysis) -> Dataset | None:
     shown = [segment for statement in statements(analysis) for segment in statement.segments]
     if not shown:
         return None
-    header = header_of(analysis, KIND)
+    described = [_segment(analysis, segment) for segment in shown]
+    return binary(analysis, header_of(analysis, KIND), [each.mask for each in shown], described, "PLEURA_FINDINGS")
+
+
+def binary(
+    analysis: Analysis,
+    header: Header,
+    masks: Sequence[Mask],
+    descriptions: Sequence[hd.seg.SegmentDescription],
+    content_label: str,
+) -> Dataset:
+    """A SEG of the source image with a frame for each of ``masks``, ``bool[rows, columns]``, in the order given.
+
+    ``content_label`` (0070,0080): a code string, 16 characters at most.
+    """
     built = hd.seg.Segmentation(
         source_images=[header.image(analysis.prediction.shape, nominal_spacing(analysis))],
-        pixel_array=_planes(shown),
+        pixel_array=_planes(masks),
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(analysis, segment) for segment in shown],
-        content_label="PLEURA_FINDINGS",
+        segment_descriptions=descriptions,
+        content_label=content_label,
         content_description=RESEARCH_USE,
         content_creator_name="Pleura^",
         omit_empty_frames=False,
@@ -61,9 +77,9 @@ def encode(analysis: Analysis) -> Dataset | None:
     return amend(built, header)
 
 
-def _planes(shown: Sequence[Segment]) -> NDArray[np.bool_]:
+def _planes(masks: Sequence[Mask]) -> NDArray[np.bool_]:
     """The masks as ``bool[1, rows, columns, segments]``: one plane, as highdicom wants it."""
-    return np.moveaxis(np.stack([segment.mask for segment in shown]), 0, -1)[np.newaxis]
+    return np.moveaxis(np.stack(masks), 0, -1)[np.newaxis]
 
 
 def _name_the_segment_of_each_frame(built: Dataset) -> None:
@@ -84,10 +100,10 @@ def _segment(analysis: Analysis, segment: Segment) -> hd.seg.SegmentDescription:
         segmented_property_category=concept(codes.MORPHOLOGICALLY_ABNORMAL),
         segmented_property_type=concept(finding.code),
         algorithm_type="AUTOMATIC",
-        algorithm_identification=_algorithm(segment),
+        algorithm_identification=algorithm(segment.model, segment.finding.model, algorithm_parameters(segment.finding)),
         tracking_uid=segment.tracking_uid,
         tracking_id=segment.label,
-        anatomic_regions=[_region(analysis, segment)],
+        anatomic_regions=[region_of(site_of(analysis, segment.finding))],
         display_color=hd.color.CIELabColor(*_COLOURS[(segment.number - 1) % len(_COLOURS)]),
     )
     remark = area_remark(spacing_of(analysis))
@@ -95,23 +111,23 @@ def _segment(analysis: Analysis, segment: Segment) -> hd.seg.SegmentDescription:
     return described
 
 
-def _region(analysis: Analysis, segment: Segment) -> hd.sr.CodedConcept:
-    site = site_of(analysis, segment.finding)
+def region_of(site: Site) -> hd.sr.CodedConcept:
+    """An item of the Anatomic Region Sequence, with the side where it is known."""
     region = concept(site.code)
     if site.side is not None:
         region.AnatomicRegionModifierSequence = [concept(site.side)]
     return region
 
 
-def _algorithm(segment: Segment) -> hd.AlgorithmIdentificationSequence:
-    model = segment.model
+def algorithm(model: ModelUse | None, name: str, parameters: str) -> hd.AlgorithmIdentificationSequence:
+    """The model that drew a segment; by its ``name`` alone where no more is known of it."""
     sequence = hd.AlgorithmIdentificationSequence(
-        name=long_string(model.title if model is not None else segment.finding.model),
+        name=long_string(model.title if model is not None else name),
         family=known.DCM.ArtificialIntelligence,
         version=long_string(model.version) if model is not None else "unknown",
     )
     # A sentence, the same as in the report, and not the pairs of name=value that highdicom writes.
-    sequence[0].AlgorithmParameters = algorithm_parameters(segment.finding)
+    sequence[0].AlgorithmParameters = parameters
     return sequence
 
 

@@ -17,6 +17,7 @@ from models.contract import Prediction
 from workers.analysis_queues import queue_of
 from workers.completion import NO_CHEST
 from workers.job_outcome import kinds_by_destination, kinds_for, kinds_of_studies, kinds_wanted
+from workers.results.result_kinds import LUNGS
 from workers.routing import (
     ImageFacts,
     RuleCheck,
@@ -160,6 +161,7 @@ def expected_kinds(prediction: Prediction, settings: Settings) -> frozenset[str]
     masked = any(finding.mask is not None and bool(finding.mask.any()) for finding in found)
     drawn = masked or any(finding.boxes for finding in found)
     made = {"sr": bool(prediction.reportable), "sc": bool(prediction.reportable), "seg": masked, "gsps": drawn}
+    made[LUNGS] = prediction.lung_fields is not None
     return wanted & {kind for kind, is_made in made.items() if is_made}
 
 

@@ -27,7 +27,7 @@ from tests.node.web.demo import CASES, Demo
 from workers.clock import utc_now
 
 SENDER = "MODALITY_1"
-VIEWERS = {"name": "viewers", "kind": "on-request", "kinds": ("seg", "sr", "sc", "gsps")}
+VIEWERS = {"name": "viewers", "kind": "on-request", "kinds": ("seg", "sr", "sc", "gsps", "lungs")}
 SHOWN = (CASES[0], replace(CASES[6], description="Chest PA, 100%"), replace(CASES[1], fate="on_hold"))
 
 
@@ -67,7 +67,7 @@ class DicomWeb:
 def with_results(folder: Path) -> list[OwnResult]:
     """Fill a store with results that may be asked for: three studies of the demonstration, one of them on hold."""
     demo = Demo(folder)
-    demo.kinds = frozenset({"seg", "sr", "sc", "gsps"})
+    demo.kinds = frozenset(VIEWERS["kinds"])
     demo.settings = demo.settings.model_copy(update={"destinations": (Destination.model_validate(VIEWERS),)})
     demo.fill(datetime(2026, 3, 1, 3, 0, tzinfo=UTC), SHOWN)
     results = OwnResults(demo.settings, demo.database).objects(ResultKeys())

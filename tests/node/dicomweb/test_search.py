@@ -60,7 +60,7 @@ def of_kind(web: DicomWeb, kind: str) -> OwnResult:
 def test_what_is_on_hold_is_not_there(dicomweb: DicomWeb) -> None:
     names = {str(Dataset.from_json(each).PatientName) for each in found(dicomweb, "/studies")}
     assert names == {"Okafor^Daniel", "Tanaka^Yui"}
-    assert {one.kind for one in dicomweb.results} == {"seg", "sr", "sc", "gsps"}
+    assert {one.kind for one in dicomweb.results} == {"seg", "sr", "sc", "gsps", "lungs"}
 
 
 def test_a_key_with_several_values_does_not_match_everybody(dicomweb: DicomWeb) -> None:
@@ -114,7 +114,7 @@ def test_dicomweb_client_finds_studies_series_and_instances(dicomweb: DicomWeb) 
 
     series = [Dataset.from_json(each) for each in client.search_for_series(found.StudyInstanceUID)]
     assert {(each.Modality, each.SeriesNumber) for each in series} == {
-        ("SEG", 9001), ("SR", 9002), ("OT", 9003), ("PR", 9004),
+        ("SEG", 9001), ("SR", 9002), ("OT", 9003), ("PR", 9004), ("SEG", 9007),
     }  # fmt: skip
     [capture] = client.search_for_instances(found.StudyInstanceUID, search_filters={"Modality": "OT"})
     assert Dataset.from_json(capture).Rows > 0

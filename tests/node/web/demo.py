@@ -38,6 +38,7 @@ from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
 from tests.db.examples import deliveries_of
 from tests.rules import NO_RULES
+from tests.workers.results.sources import lung_fields
 from workers.image_measures import measures_of
 from workers.job_outcome import as_file, encode_results
 from workers.results.encoder import Analysis, Equipment
@@ -295,7 +296,7 @@ class Demo:
         analysis = Analysis(
             source=image,
             model_input=model_input,
-            prediction=Prediction(model_input.shape, findings),
+            prediction=Prediction(model_input.shape, findings, lung_fields=lung_fields(model_input.shape)),
             identity=Identity("2.25", received.sop_instance_uid, received.digest, PIPELINE, 0),
             equipment=Equipment("Pleura", "Pleura", ("0",), "PLEURA", "0"),
             created_at=created,

@@ -89,9 +89,9 @@ def _read(outcome: Outcome) -> Dataset:
 
 def test_what_refers_to_what_still_does(study: tuple[dict[str, Path], dict[str, Outcome]]) -> None:
     read = {kind: _read(outcome) for kind, outcome in study[1].items()}
-    assert set(read) == {"image", "seg", "sr", "gsps", "summary"}
+    assert set(read) == {"image", "seg", "sr", "gsps", "lungs", "summary"}
     # The summary of the test also names images and a report that do not exist.
-    ours = [read_result(read[kind]) for kind in ("seg", "sr", "gsps")]
+    ours = [read_result(read[kind]) for kind in ("seg", "sr", "gsps", "lungs")]
     assert problems(ours, [read[IMAGE]]) == []
     assert {each.StudyInstanceUID for each in read.values()} == {deidentifier().pseudonyms.uid(STUDY)}
     assert {each.PatientID for each in read.values()} == {SUBJECT.pseudonym}
@@ -122,6 +122,9 @@ def test_our_own_words_stay(study: tuple[dict[str, Path], dict[str, Outcome]]) -
     assert [each.label for each in after.statements] == [each.label for each in before.statements]
     assert [each.comment for each in after.statements] == [each.comment for each in before.statements]
     assert _read(study[1]["seg"]).SeriesDescription == "Pleura AI segmentation (research use)"
+    lungs = _read(study[1]["lungs"])
+    assert lungs.SeriesDescription == "Pleura AI lung fields (research use)"
+    assert [segment.SegmentLabel for segment in lungs.SegmentSequence] == ["Right lung", "Left lung"]
 
 
 def _complaints(content: bytes, path: Path) -> list[str]:

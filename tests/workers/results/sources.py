@@ -20,8 +20,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from models.contract import Box, Finding, Mask, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.contract import Box, Finding, Hanging, Mask, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.lung_fields import LungFields
 from models.model_spec import Code, Mode
+from models.radiograph.geometry import Letterbox
 from tests.models.samples import set_elements
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS
@@ -84,6 +86,16 @@ def corner_mask(shape: tuple[int, int] = (64, 48)) -> Mask:
     return mask
 
 
+def lung_fields(shape: tuple[int, int] = (64, 48), hanging: Hanging = Hanging.USUAL, **changes: Any) -> LungFields:
+    """Two lungs of unlike size and height: that on the left of the picture is the longer one."""
+    rows, columns = np.mgrid[0:32, 0:32] + 0.5
+    first = ((columns - 9) / 5) ** 2 + ((rows - 16) / 12) ** 2 <= 1
+    second = ((columns - 22) / 6) ** 2 + ((rows - 13) / 8) ** 2 <= 1
+    sure = np.where(first | second, np.float32(0.9), np.float32(0.05))
+    made = LungFields((first, second), hanging, Letterbox(*shape, 64, 64), sure, MODEL.name)
+    return replace(made, **changes) if changes else made
+
+
 def finding(**changes: Any) -> Finding:
     """A pneumothorax with the L as its mask."""
     values: dict[str, Any] = {
@@ -140,7 +152,8 @@ def analysis(header: Dataset | None = None, findings: tuple[Finding, ...] | None
     not_analysed: NotAnalysed | None = changes.pop("not_analysed", None)
     found = positive(shape) if findings is None else findings
     spacing = changes.pop("spacing", Spacing(0.5, 0.4, "detector"))
-    prediction = Prediction(shape, () if not_analysed else found, not_analysed, (MODEL,))
+    fields = None if not_analysed else lung_fields(shape)
+    prediction = Prediction(shape, () if not_analysed else found, not_analysed, (MODEL,), lung_fields=fields)
     made = Analysis(
         source=header,
         model_input=model_input(header, spacing),

@@ -127,7 +127,7 @@ def test_a_source_of_a_class_that_highdicom_does_not_take_is_referenced_by_its_c
 def test_every_kind_is_made_of_every_class_that_the_node_takes(sop_class: str) -> None:
     header = source(SOPClassUID=sop_class)
     made = encode_all(analysis(header))
-    assert set(made) == {"seg", "sr", "sc", "gsps"}
+    assert set(made) == {"seg", "sr", "sc", "gsps", "lungs"}
     for item in made.values():
         named = [element.value for element in item.iterall() if element.keyword.startswith("ReferencedSOP")]
         assert {header.SOPInstanceUID, header.SOPClassUID} <= {str(value) for value in named if isinstance(value, str)}

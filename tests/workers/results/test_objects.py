@@ -210,7 +210,7 @@ def test_the_same_work_gives_the_same_bytes():
     assert {kind: as_bytes(made) for kind, made in first.items()} == {
         kind: as_bytes(made) for kind, made in second.items()
     }
-    assert set(first) == {"seg", "sr", "sc", "gsps", "summary"}
+    assert set(first) == {"seg", "sr", "sc", "gsps", "lungs", "summary"}
 
 
 def uids(made: dict[str, Dataset]) -> set[str]:
@@ -243,8 +243,8 @@ def test_uid_parts_are_separated():
 
 def test_kinds_have_their_own_series_behind_the_originals():
     made = everything(source())
-    assert [item.SeriesNumber for item in made.values()] == [9001, 9002, 9003, 9004, 9005]
-    assert len({item.SeriesInstanceUID for item in made.values()}) == 5
+    assert [item.SeriesNumber for item in made.values()] == [9001, 9002, 9003, 9004, 9007, 9005]
+    assert len({item.SeriesInstanceUID for item in made.values()}) == 6
     assert all("research use" in item.SeriesDescription for item in made.values())
 
 

@@ -24,7 +24,7 @@ def stored(tmp_path, made):
 def test_every_kind_is_read_and_every_reference_resolves(tmp_path):
     header = source()
     read = [read_result(item) for item in stored(tmp_path, encode_all(analysis(header))).values()]
-    assert [item.kind for item in read] == ["seg", "sr", "sc", "gsps"]
+    assert [item.kind for item in read] == ["seg", "sr", "sc", "gsps", "lungs"]
     assert problems(read, [header]) == []
     for item in read:
         assert {str(header.SOPInstanceUID)} <= {reference.sop_instance_uid for reference in item.references}

@@ -70,13 +70,18 @@ def test_pydicom_and_highdicom_read_the_masks_bit_for_bit(tmp_path, style, shape
 
 
 def test_dcmqi_reads_the_same_mask(tmp_path):
-    program = Path(sys.executable).with_name("segimage2itkimage")
     mask = corner_mask((40, 56))
     made = encoded(analysis(source(shape=(40, 56)), (finding(mask=mask),)))
-    path = write(made, tmp_path / "seg.dcm")
-    command = [program, "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nrrd", "--prefix", "m"]
-    subprocess.run(command, check=True, capture_output=True)
-    assert np.array_equal(read_nrrd(tmp_path / "m-1.nrrd")[0] > 0, mask)
+    (read,) = read_by_dcmqi(write(made, tmp_path / "seg.dcm"), 1)
+    assert np.array_equal(read, mask)
+
+
+def read_by_dcmqi(path: Path, count: int) -> list[np.ndarray]:
+    """The masks of so many segments, ``bool[rows, columns]``; files of dcmqi lie beside the object afterwards."""
+    program = str(Path(sys.executable).with_name("segimage2itkimage"))
+    where = ["--inputDICOM", str(path), "--outputDirectory", str(path.parent)]
+    subprocess.run([program, *where, "--outputType", "nrrd", "--prefix", "m"], check=True, capture_output=True)
+    return [read_nrrd(path.with_name(f"m-{number}.nrrd"))[0] > 0 for number in range(1, count + 1)]
 
 
 def read_nrrd(path: Path) -> np.ndarray:

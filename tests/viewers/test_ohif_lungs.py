@@ -1,0 +1,68 @@
+"""OHIF draws the lung fields where the lungs are, beside the findings' own segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.contract import Hanging, Mask
+from models.lung_fields import LungFields
+from models.radiograph.geometry import Letterbox
+from tests.viewers import pictures, test_ohif
+from tests.viewers.conftest import Viewers, pictures_of
+from tests.viewers.made import analysis, results
+from tests.viewers.phantoms import Look, as_bytes, radiograph
+from workers.results.lung_segmentation import encode
+
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
+
+LOOK = Look("DX", ("R", "F"), monochrome1=True, rows=520, columns=704)
+CELL = 8
+# Rows and columns of the network's map: the lung on the left of the picture, and the smaller one on its right.
+LUNGS = ((slice(14, 50), slice(14, 36)), (slice(18, 42), slice(54, 72)))
+
+
+def drawn(number: int, cell: int = 1) -> Mask:
+    """A lung on a grid that is so many times finer than the map."""
+    mask = np.zeros((LOOK.rows // CELL * cell, LOOK.columns // CELL * cell), np.bool_)
+    rows, columns = LUNGS[number]
+    mask[rows.start * cell : rows.stop * cell, columns.start * cell : columns.stop * cell] = True
+    return mask
+
+
+def fields() -> LungFields:
+    lungs = drawn(0), drawn(1)
+    sure = np.where(lungs[0] | lungs[1], np.float32(0.95), np.float32(0.05))
+    letterbox = Letterbox(LOOK.rows, LOOK.columns, *lungs[0].shape)
+    return LungFields(lungs, Hanging.MIRRORED, letterbox, sure, "chest")
+
+
+@pytest.fixture(scope="module")
+def case(viewers: Viewers) -> dict[str, Any]:
+    """What OHIF showed of the study; the pictures are in artifacts/viewers/ohif-lungs."""
+    source = radiograph(LOOK)
+    source.PatientID = "PHANTOM-lungs"
+    work = analysis(source, LOOK)
+    lungs = encode(replace(work, prediction=replace(work.prediction, lung_fields=fields())))
+    assert lungs is not None
+    for one in (source, results(source, LOOK)["seg"], lungs):
+        viewers.pacs.upload(as_bytes(one))
+    folder = pictures_of("ohif-lungs")
+    asked = {"study": str(source.StudyInstanceUID), "seg": int(lungs.SeriesNumber), "folder": str(folder)}
+    answer = viewers.drive("ohif.mjs", [{"name": "lungs", **asked}], size={"width": 1400, "height": 1000})["lungs"]
+    assert "failed" not in answer, answer
+    return {**answer, "folder": folder}
+
+
+def test_both_lungs_are_drawn_and_named(case: dict[str, Any]) -> None:
+    hidden, shown = (pictures.read(case["folder"] / f"{name}.png") for name in ("hidden", "shown"))
+    place = pictures.place_of_radiograph(hidden)
+    expected = pictures.on_screen(drawn(0, CELL) | drawn(1, CELL), place, hidden.shape[:2])
+    assert pictures.overlap(pictures.changed(hidden, shown), expected) >= test_ohif.LEAST_OVERLAP
+    (segmentation,) = case["segmentation"]
+    assert segmentation["segments"] == ["Right lung", "Left lung"]
+    assert case["faults"] == []
+    assert case["markers"] == {"image": [], "segmentation": []}
