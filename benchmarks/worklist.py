@@ -31,6 +31,7 @@ from unittest.mock import patch
 from sqlalchemy import Engine, event, text
 
 from benchmarks.figures import Figure, Measurement
+from config.garbage_collection import keep_what_is_loaded
 from config.settings import Settings
 from db.engine import connect, migrate, writing
 from db.prepared_statements import Prepared
@@ -289,6 +290,7 @@ def run(kind: str, studies: int, rounds: int, keep: Path | None) -> None:
         for name, unreported in (("unreported", True), ("open", False)):
             print(f"  plan of the first page of the {name}:\n{plan(engine, unreported)}")
         worklist, database = Worklist(engine), database_of(Settings(), engine)
+        keep_what_is_loaded()  # as the page does
         asked = pages(worklist, studies)
         asked["first page of the open"] = partial(worklist.page, only_open=True)
         common = Filters("chest given")
@@ -351,6 +353,7 @@ def figures(kind: str, studies: int, rounds: int, keep: Path | None = None) -> l
     """Page and searches beside the driver alone."""
     found = []
     with filled(kind, studies, keep) as engine:
+        keep_what_is_loaded()  # as the page does
         for name, work in pages(Worklist(engine), studies).items():
             pairs = in_turn(work, bare_driver(engine, work), rounds)
             high = [statistics.quantiles(each, n=100)[98] for each in zip(*pairs, strict=True)]

@@ -42,6 +42,7 @@ import models.own_packages  # noqa: F401 - Celery searches the working folder fi
 
 # isort: split
 from config import logging as node_logging
+from config.garbage_collection import keep_what_is_loaded
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
 from db.states import JOBS
@@ -239,6 +240,7 @@ class _WorkerProcess:
             self.handler = compose(settings, here)
             if self.queue != DELIVERIES:
                 limit_memory(settings.workers.job_memory_bytes)  # its networks are loaded
+            keep_what_is_loaded()
         except Exception as error:
             misconfigured = isinstance(error, _faults_of_configuration())
             log.critical("the %s worker cannot be set up: %s", self.queue, error, exc_info=not misconfigured)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from config.garbage_collection import keep_what_is_loaded
 from config.settings import Settings
 from db.database import Database
 from node.dicom.own_results import OwnResults
@@ -54,9 +54,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
                     tools.transfers.failed,
                     query_of(settings, tools.database),
                 )
-                # All objects made so far stay; garbage collection need not examine them each time.
-                gc.collect()
-                gc.freeze()
+                keep_what_is_loaded()
                 scp.start()
                 ready(scp.ports)
                 stop.wait()

@@ -14,6 +14,7 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
+from config.garbage_collection import keep_what_is_loaded
 from node.web.connection_limits import ConnectionLimiter, Deadlines, LimitedLoop, Limits, limited_protocol
 from workers.tls import ServerContexts
 
@@ -86,6 +87,7 @@ class _Server(uvicorn.Server):
         """Start, then call ``ready``."""
         await super().startup(sockets)
         if self.started:
+            keep_what_is_loaded()
             self._ready()
 
 
