@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
+from functools import cache
 from time import perf_counter
 
 import numpy as np
@@ -30,6 +34,7 @@ from models.similar import StoredCase, read_index, similar_cases
 
 Clock = Callable[[], float]
 Answers = Mapping[str, Pixels]
+Answered = tuple[list[Letterbox], list[Answers]]
 
 BATCH = 8
 """Images that go through a network together, at most."""
@@ -56,6 +61,47 @@ class Stages:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
+Ask = Callable[[ModelSpec, Sequence[ModelInput], Sequence[Stages], str], Answered]
+"""Prepares images for a network and runs it on them; the time is added to the stages of each."""
+
+
+class _Ahead:
+    """Networks that are asked about one image at the same time, and waited for when their turn comes.
+
+    So the seconds of its stages overlap.
+    """
+
+    def __init__(self, ask: Ask, clock: Clock) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._begun: dict[str, tuple[Future[Answered], Stages]] = {}
+
+    def begin(self, threads: ThreadPoolExecutor, spec: ModelSpec, images: Sequence[ModelInput], stage: str) -> None:
+        """Begin to ask a network."""
+        stages = Stages(self._clock)  # of its own: those of the image are for one thread
+        self._begun[spec.name] = threads.submit(self._ask, spec, images, [stages], stage), stages
+
+    def ask(self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages], stage: str) -> Answered:
+        """What the network has answered; one that was not begun is asked now."""
+        if spec.name not in self._begun:
+            return self._ask(spec, images, stages, stage)
+        answering, own = self._begun.pop(spec.name)
+        answered = answering.result()
+        for name, seconds in own.seconds.items():
+            stages[0].add(name, seconds)
+        return answered
+
+    def wait(self) -> None:
+        """Wait for those that nobody has asked for, because another one has failed."""
+        wait(answering for answering, _ in self._begun.values())
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """For the networks of one image, all predictors of the process together."""
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="network")
+
+
 class Predictor:
     """A pipeline with its networks loaded."""
 
@@ -67,8 +113,11 @@ class Predictor:
         clock: Clock = perf_counter,
         batch: int = BATCH,
         servers: Mapping[str, FindingsServer] | None = None,
+        threads: ThreadPoolExecutor | None = None,
     ) -> None:
         """Take a pipeline and an executor for each of its models, by name; for those of kind ``findings`` a server.
+
+        With ``threads`` the networks of a single image run side by side, otherwise in turn.
 
         Raises:
             ValueError: A model of the pipeline has neither.
@@ -82,6 +131,7 @@ class Predictor:
         self._indices = {spec.name: read_index(spec.index) for spec in pipeline if spec.index is not None}
         self._clock = clock
         self._batch = max(1, batch)
+        self._threads = threads
 
     @property
     def runs_on(self) -> RunsOn:
@@ -96,7 +146,26 @@ class Predictor:
         Raises:
             ValueError: A model of the pipeline has no executor.
         """
-        return Predictor(pipeline, self._executors, clock=self._clock, batch=self._batch, servers=self._servers)
+        return Predictor(
+            pipeline,
+            self._executors,
+            clock=self._clock,
+            batch=self._batch,
+            servers=self._servers,
+            threads=self._threads,
+        )
+
+    def side_by_side(self) -> Predictor:
+        """The same networks, which answer a single image at the same time where they run on the CPU.
+
+        Each answers as it does in turn. That is sooner where cores are idle, and takes more of them where none is: a
+        network alone leaves cores idle between its layers, and while its input is prepared and its answer is read.
+        """
+        if self.runs_on != "cpu":
+            return self
+        beside = copy(self)
+        beside._threads = self._threads or _threads()
+        return beside
 
     def only(self, names: Collection[str]) -> Predictor:
         """The same networks, of which those models run; quality check and lungs always do."""
@@ -135,14 +204,15 @@ class Predictor:
         fit = [number for number, reason in enumerate(not_analysed) if reason is None]
         findings: dict[int, Sequence[Finding]] = dict.fromkeys(fit, ())
         idle: dict[int, set[str]] = {number: set() for number in fit}
-        for spec in self.pipeline.models:
-            asked = [number for number in fit if self._is_asked(spec, findings[number])]
-            for number in set(fit) - set(asked):
-                idle[number].add(spec.name)
-            answers = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
-            for number, own in zip(asked, answers, strict=True):
-                findings[number] = (*findings[number], *own)
-        fields = self._in_lungs(fit, images, stages, findings)
+        with self._asking([images[number] for number in fit]) as ask:
+            for spec in self.pipeline.models:
+                asked = [number for number in fit if self._is_asked(spec, findings[number])]
+                for number in set(fit) - set(asked):
+                    idle[number].add(spec.name)
+                chosen = [images[number] for number in asked], [stages[number] for number in asked]
+                for number, own in zip(asked, self._findings(spec, *chosen, ask), strict=True):
+                    findings[number] = (*findings[number], *own)
+            fields = self._in_lungs(fit, images, stages, findings, ask)
         for number in fit:
             findings[number] = reconciled(findings[number], self.pipeline.models)
         return tuple(
@@ -164,6 +234,7 @@ class Predictor:
         images: Sequence[ModelInput],
         stages: Sequence[Stages],
         findings: dict[int, Sequence[Finding]],
+        ask: Ask,
     ) -> dict[int, LungFields]:
         """Clip what lies in the lungs, and tell lesions apart; returns the lungs of each image where they are found."""
         spec, minimum = self.pipeline.lungs, self.pipeline.processing.minimum_fraction
@@ -173,7 +244,7 @@ class Predictor:
             return {}
         found: dict[int, LungFields] = {}
         chosen = [images[number] for number in fit], [stages[number] for number in fit]
-        letterboxes, answers = self._ask(spec, *chosen, "lungs")
+        letterboxes, answers = ask(spec, *chosen, "lungs")
         for number, letterbox, answer in zip(fit, letterboxes, answers, strict=True):
             with stages[number].timed("localise"):
                 fields = lung_fields(answer["maps"], letterbox)
@@ -208,13 +279,13 @@ class Predictor:
         )
 
     def _findings(
-        self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages]
+        self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages], ask: Ask
     ) -> list[tuple[Finding, ...]]:
         """Findings of one model for each image; one in shadow that fails does not cost the others their findings."""
         try:
             if spec.kind is ModelKind.FINDINGS:
                 return [self._answered(spec, image, stage) for image, stage in zip(images, stages, strict=True)]
-            letterboxes, answers = self._ask(spec, images, stages, "infer")
+            letterboxes, answers = ask(spec, images, stages, "infer")
         except (ModelOutputError, ModelUnavailableError) as error:
             if spec.mode is not Mode.SHADOW:
                 raise
@@ -247,9 +318,28 @@ class Predictor:
             reasons[number] = assess(answer["probabilities"], distance, spec)
         return reasons
 
-    def _ask(
-        self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages], stage: str
-    ) -> tuple[list[Letterbox], list[Answers]]:
+    @contextmanager
+    def _asking(self, images: Sequence[ModelInput]) -> Iterator[Ask]:
+        """How the networks are asked about ``images``: in turn, or (where a single one is analysed) all ahead."""
+        if self._threads is None or len(images) != 1:
+            yield self._ask
+            return
+        ahead = _Ahead(self._ask, self._clock)
+        try:
+            for spec, stage in self._independent():
+                ahead.begin(self._threads, spec, images, stage)
+            yield ahead.ask
+        finally:
+            ahead.wait()
+
+    def _independent(self) -> Iterator[tuple[ModelSpec, str]]:
+        """The networks here that wait for no finding of another one, with the stage that their time belongs to."""
+        stages = [(spec, "infer") for spec in self.pipeline.models if self.pipeline.condition_of(spec.name) is None]
+        for spec, stage in [*stages, *([(self.pipeline.lungs, "lungs")] if self.pipeline.lungs is not None else [])]:
+            if spec.name in self._executors and self._executors[spec.name].runs_on == "cpu":
+                yield spec, stage
+
+    def _ask(self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages], stage: str) -> Answered:
         """Prepare images for a network and run it on them, so many at a time."""
         letterboxes = [letterbox_for(image, spec.input) for image in images]
         answers: list[Answers] = []

@@ -58,3 +58,6 @@ class OneByOne(Predictor):
 
     def only(self, names: Collection[str]) -> Self:
         return self
+
+    def side_by_side(self) -> Self:
+        return self

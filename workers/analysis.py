@@ -252,12 +252,14 @@ def _predict(job: Job, source: SourceImage, tools: AnalysisTools) -> Prediction:
     excluded = excluded_by(job.route)
     if excluded is not None:
         return Prediction(source.model_input.shape, not_analysed=NotAnalysed(excluded.code, excluded.sentence))
+    # Beside other images networks in turn take less of the cores; the others let a STAT image go first.
+    predictor = tools.predictor.side_by_side() if job.stat or tools.siblings.rest else tools.predictor
     if job.route is None or job.route.models is None:
-        return tools.predictor.predict(source.model_input)
+        return predictor.predict(source.model_input)
     names = models_that_run(job.route, tuple(tools.modes))
     if not set(names) <= set(job.route.models):
         log.warning("none of the models that rule %s chose is configured any more: all models run", job.route.rule)
-    return tools.predictor.only(names).predict(source.model_input)
+    return predictor.only(names).predict(source.model_input)
 
 
 def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:

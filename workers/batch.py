@@ -113,3 +113,6 @@ class _Predicted:
 
     def only(self, names: Collection[str]) -> Predictor:
         return self.networks.only(names)
+
+    def side_by_side(self) -> Predictor:
+        return self

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.contract import Hanging, LungShare, ModelInput, Prediction, Zone
+from models.contract import Hanging, LungShare, ModelInput, Pixels, Prediction, Zone
 from models.lung_fields import LUNG
 from models.manifest import ManifestError, read_manifest
 from models.model_registry import read_registry
@@ -18,7 +21,7 @@ from models.model_spec import Evidence, Mode, ModelSpec
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
 from models.predictor import Predictor, findings_of, load_predictor
 from models.radiograph.contrast import letterbox_for
-from models.runtime.executor import ModelOutputError
+from models.runtime.executor import ModelOutputError, Outputs
 from models.runtime.loading import load
 from tests.models.samples import (
     CLASSES,
@@ -146,6 +149,71 @@ def test_waiting_images_get_the_answers_that_they_would_get_alone(classifier: Mo
             assert (one.mask is None) == (other.mask is None)
             if one.mask is not None and other.mask is not None:
                 np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def assert_same(one: Prediction, other: Prediction) -> None:
+    """All but the time that it took."""
+    assert (one.not_analysed, one.models, one.lungs_cut) == (other.not_analysed, other.models, other.lungs_cut)
+    for left, right in zip(one.findings, other.findings, strict=True):
+        assert repr(replace(left, mask=None)) == repr(replace(right, mask=None))
+        assert (left.mask is None) == (right.mask is None)
+        if left.mask is not None and right.mask is not None:
+            np.testing.assert_array_equal(left.mask, right.mask)
+
+
+class InStep:
+    """An executor that answers only when so many others are asked, too."""
+
+    def __init__(self, spec: ModelSpec, together: threading.Barrier) -> None:
+        self.spec, self._executor, self._together = spec, load(spec, device="cpu"), together
+        self.runs_on = self._executor.runs_on
+
+    def run(self, batch: Pixels) -> Outputs:
+        self._together.wait(60)
+        return self._executor.run(batch)
+
+    def warm(self) -> None:
+        self._executor.warm()
+
+
+def with_lungs(classifier: ModelSpec, tmp_path: Path, *models: ModelSpec, **others: Any) -> Pipeline:
+    return Pipeline(
+        gate(tmp_path, [1, 0, 0, 0, 0]), (in_the_lung(classifier), *models), lungs=lungs(tmp_path), **others
+    )
+
+
+def test_networks_side_by_side_answer_as_in_turn(classifier: ModelSpec, tmp_path: Path) -> None:
+    second, third = (replace(classifier, name=name) for name in ("second", "third"))
+    waits = (Condition("third", "second", "lung_opacity"),)
+    in_turn = load_predictor(with_lungs(classifier, tmp_path, second, third, conditions=waits), device="cpu", threads=1)
+    images = [model_input(), model_input(chestlike() * 0.2), model_input(np.zeros((300, 300), np.float32))]
+    for image in images:
+        assert_same(in_turn.side_by_side().predict(image), in_turn.predict(image))
+    several = zip(in_turn.side_by_side().predict_all(images), in_turn.predict_all(images), strict=True)
+    for one, other in several:
+        assert_same(one, other)
+
+
+def test_networks_of_one_image_run_at_the_same_time(classifier: ModelSpec, tmp_path: Path) -> None:
+    pipeline = with_lungs(classifier, tmp_path, replace(classifier, name="second"))
+    together, quality = threading.Barrier(3), pipeline.gate
+    assert quality is not None
+    executors = {spec.name: InStep(spec, together) for spec in pipeline} | {quality.name: load(quality)}
+    with ThreadPoolExecutor(3) as threads:
+        found = Predictor(pipeline, executors, threads=threads).predict(model_input())
+    assert found.not_analysed is None
+    assert {"infer", "lungs"} <= set(found.timings)
+
+
+def test_a_model_that_fails_beside_others_is_told_when_all_have_answered(classifier: ModelSpec, tmp_path: Path) -> None:
+    bad = read_manifest(manifest(classifier_graph(tmp_path / "bad.onnx", bias=float("nan")), "bad"))
+    in_shadow = with_lungs(classifier, tmp_path, replace(bad, mode=Mode.SHADOW))
+    executors = {spec.name: load(spec, device="cpu") for spec in in_shadow}
+    shadowed = Predictor(in_shadow, executors).side_by_side().predict(model_input())
+    assert "NaN" in shadowed.findings[-1].reason
+    active = Predictor(with_lungs(bad, tmp_path, classifier), executors).side_by_side()
+    with pytest.raises(ModelOutputError, match="NaN"):
+        active.predict(model_input())
 
 
 def test_stages_are_timed_by_the_clock_that_was_given(classifier: ModelSpec, tmp_path: Path) -> None:

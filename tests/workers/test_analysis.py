@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ from workers.errors import RetryableError
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import EncoderEntry, encode_in_order
 from workers.results.source_image import SourceImage
+from workers.siblings import Siblings
 
 EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
@@ -531,6 +533,35 @@ def test_an_image_that_takes_more_memory_than_there_is_is_not_analysed_in_the_en
     assert work.jobs.outcome.not_analysed is not None
     assert work.jobs.outcome.not_analysed.code == "too_large"
     assert work.jobs.outcome.results == ()
+
+
+# --- the cores ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Together(FakePredictor):
+    """A predictor that notes how often its networks are to run side by side."""
+
+    answer: Prediction | Exception = field(default_factory=positive)
+    times: int = 0
+
+    def side_by_side(self) -> Self:
+        self.times += 1
+        return self
+
+
+@pytest.mark.parametrize(("stat", "busy", "times"), [(False, False, 1), (False, True, 0), (True, True, 1)])
+def test_an_image_without_others_and_a_stat_image_take_all_cores(
+    bench: Callable[..., Bench], stat: bool, busy: bool, times: int
+) -> None:
+    shared = bytearray(64)
+    own, other = Siblings(shared, 0), Siblings(shared, 1)
+    work, predictor = bench(first=job(stat=stat)), Together()
+    work.tools = replace(work.tools, siblings=own, predictor=predictor)
+    with other.working(False) if busy else nullcontext():
+        work.run()
+    assert work.jobs.outcome is not None
+    assert predictor.times == times
 
 
 # --- routing rules --------------------------------------------------------------------------------------------------

@@ -61,6 +61,9 @@ class Networks:
     def only(self, names: Collection[str]) -> Predictor:
         return self
 
+    def side_by_side(self) -> Predictor:
+        return self
+
 
 @dataclass
 class Bench:

@@ -64,11 +64,22 @@ def test_a_stat_image_that_hangs_holds_up_nobody_for_long() -> None:
 
 def test_what_a_dead_process_was_working_at_counts_no_longer_when_it_is_replaced() -> None:
     stat, routine, waited = pair()
-    stat.shared[0] = 1
+    stat.working(True).__enter__()
     Siblings(stat.shared, 0)
     with routine.working(False):
         routine.give_way()
     assert waited == []
+
+
+def test_whether_the_others_rest_is_known() -> None:
+    one, other, _ = pair()
+    assert one.rest
+    with one.working(False):
+        assert one.rest
+        assert not other.rest
+        with other.working(True):
+            assert not one.rest
+    assert other.rest
 
 
 def test_nobody_rests_where_each_process_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
