@@ -3,9 +3,11 @@
     python -P -m benchmarks.end_to_end [--rounds 3] [--images 20] [--burst 60]
 
 A real node (``pleura serve``'s process tree, SQLite, embedded broker) gets one radiograph at a time and then a burst;
-results come back by C-STORE to a receiver in this process. Beside it: what the same networks need to read and predict
-one image in this process, without encoders, DICOM networking, database or broker. The ratio says what the node costs.
-Then the processor time of each part of the node, for a study of the bursts and its summary.
+results come back by C-STORE to a receiver in this process. Sender and receiver stand for a modality and a PACS, which
+have machines of their own: they cost next to nothing, and all that has come is decoded and counted at the end. Beside
+it: what the same networks need to read and predict one image in this process, without encoders, DICOM networking,
+database or broker. The ratio says what the node costs. Then the processor time of each part of the node, for a study
+of the bursts and its summary.
 """
 
 from __future__ import annotations
@@ -15,46 +17,30 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
-from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import SegmentationStorage
 
 from benchmarks.figures import Figure, Measurement, spread
 from benchmarks.process_tree import cpu_seconds
+from benchmarks.replay import Kind, Sender, instance_uid, radiograph_kind
+from benchmarks.sink import Sink
 from config.settings import Settings, load
 from node.demo import running_node, wait_for_results, write_configuration
-from node.dicom.storage_scu import Outgoing, Peer, find_files, send_files
+from node.dicom.storage_scu import Outgoing, find_files
 from node.supervisor import Node, free_port
 
 SIDE = 1024
+_ALONE, _WARM_UP = 9, 3
 BENCHMARK = "sender and receiver of this benchmark"
-
-
-@dataclass
-class Receiver:
-    """Notes when each SEG arrives, by the UID of its source."""
-
-    port: int
-    arrived: dict[str, float] = field(default_factory=dict)
-
-    def start(self) -> object:
-        ae = AE("DEMOPACS")
-        ae.supported_contexts = AllStoragePresentationContexts
-        return ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
-
-    def _store(self, event: evt.Event) -> int:
-        # Nothing else is decoded: the PACS of a hospital has a machine of its own.
-        if event.request.AffectedSOPClassUID == SegmentationStorage:
-            series = event.dataset.ReferencedSeriesSequence[0]
-            self.arrived[str(series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID)] = time.monotonic()
-        return 0x0000
 
 
 def radiographs(folder: Path, source: Path, count: int) -> Iterator[Path]:
@@ -101,33 +87,60 @@ class Bare:
         self._predictor.predict(read_model_input(dcmread(file.path)))
 
 
-def one_at_a_time(files: list[Outgoing], peer: Peer, receiver: Receiver) -> list[float]:
+@dataclass
+class Modality:
+    """Sends studies of one image each, by :mod:`benchmarks.replay`; no two have the same UIDs."""
+
+    port: int
+    called: str
+    kind: Kind
+    numbers: Iterator[int] = field(default_factory=partial(count, 1))
+
+    def send(self, images: int) -> list[str]:
+        """Send so many on one association; their SOP Instance UIDs, once each is accepted."""
+        numbers = list(islice(self.numbers, images))
+        sender = Sender(self.port, self.called, self.kind, images, iter(numbers))
+        sender.open()
+        sender.run()
+        if sender.error:
+            raise SystemExit(f"an image was not accepted: {sender.error}")
+        sender.close()
+        return [instance_uid(number) for number in numbers]
+
+
+def one_at_a_time(images: int, modality: Modality, sink: Sink) -> list[float]:
     """Seconds from the answer to C-STORE to the arrival of the SEG, each image alone."""
     samples = []
-    for file in files:
-        uid = str(dcmread(file.path, stop_before_pixels=True).SOPInstanceUID)
-        for sent in send_files([file], peer):
-            assert sent.accepted, sent
+    for _ in range(images):
+        (uid,) = modality.send(1)
         answered = time.monotonic()
-        while uid not in receiver.arrived:
-            if time.monotonic() > answered + 60:
-                raise SystemExit("no SEG came back within 60 s: does the model find anything in this image?")
-            time.sleep(0.002)
-        samples.append(max(0.0, receiver.arrived[uid] - answered))
+        if not sink.wait_for(uid, 60):
+            raise SystemExit("no SEG came back within 60 s: does the model find anything in this image?")
+        samples.append(max(0.0, sink.arrived[uid] - answered))
     return samples
 
 
-def _wait_for(receiver: Receiver, count: int, seconds: float) -> None:
-    """Wait until so many SEG have come; the worklist is not asked meanwhile, for that takes a core's time."""
+def _wait_for(sink: Sink, uids: Sequence[str], seconds: float) -> None:
+    """Wait until all SEG have come; the worklist is not asked meanwhile, for that takes a core's time."""
     end = time.monotonic() + seconds
-    while len(receiver.arrived) < count:
-        if time.monotonic() > end:
-            raise SystemExit(f"{len(receiver.arrived)} of {count} SEG came back within {seconds:.0f} s")
-        time.sleep(0.02)
+    for uid in uids:
+        if not sink.wait_for(uid, end - time.monotonic()):
+            came = sum(each in sink.arrived for each in uids)
+            raise SystemExit(f"{came} of {len(uids)} SEG came back within {seconds:.0f} s")
 
 
-def _wait_until_idle(settings: Settings, receiver: Receiver) -> None:
-    for _ in wait_for_results(settings, len(receiver.arrived), 120):
+def check_results(sink: Sink, studies: int) -> None:
+    """Decode all that has come, and see that each image has its SEG and its report, and each study its summary."""
+    kinds: Counter[str] = Counter()
+    for dataset in sink.objects():
+        kinds["SEG" if dataset.SOPClassUID == SegmentationStorage else str(dataset.SeriesDescription)] += 1
+    uids = {each.sop_instance for each in sink.stored}
+    if len(sink.arrived) != studies or len(kinds) != 3 or set(kinds.values()) != {studies} or len(uids) != 3 * studies:
+        raise SystemExit(f"of {studies} studies there came {dict(kinds)}, for {len(sink.arrived)} images")
+
+
+def _wait_until_idle(settings: Settings, sink: Sink) -> None:
+    for _ in wait_for_results(settings, len(sink.arrived), 120):
         pass
 
 
@@ -154,23 +167,28 @@ def cpu_of_parts(node: Node) -> dict[str, float]:
 
 
 def one_round(
-    bare: Bare, files: list[Outgoing], images: int, peer: Peer, receiver: Receiver, node: Node, idle: Callable[[], None]
+    bare: Bare,
+    files: list[Outgoing],
+    sizes: tuple[int, int],
+    modality: Modality,
+    sink: Sink,
+    node: Node,
+    idle: Callable[[], None],
 ) -> Round:
-    """Images alone, then the others in a burst. ``idle`` waits until each study is complete and all is delivered."""
-    clock, cpu = bare.seconds(files[:9])
-    single = one_at_a_time(files[:images], peer, receiver)
-    rest = files[images:]
-    there = len(receiver.arrived)
+    """Images alone, then others in a burst (``sizes``). ``idle`` waits until all studies are complete and delivered."""
+    images, burst = sizes
+    clock, cpu = bare.seconds(files)
+    single = one_at_a_time(images, modality, sink)
     idle()
     before, began = cpu_of_parts(node), time.monotonic()
-    assert all(sent.accepted for sent in send_files(rest, peer))
-    _wait_for(receiver, there + len(rest), 60 + 2.0 * len(rest))
+    uids = modality.send(burst)
+    _wait_for(sink, uids, 60 + 2.0 * burst)
     arrived = cpu_of_parts(node)
     idle()
-    burst = (max(receiver.arrived.values()) - began) / len(rest)
-    used = {name: (seconds - before[name]) / len(rest) for name, seconds in arrived.items()}
-    later = {name: (seconds - arrived[name]) / len(rest) for name, seconds in cpu_of_parts(node).items()}
-    return Round(clock, cpu, tuple(single), burst, used, later)
+    seconds = (max(sink.arrived[uid] for uid in uids) - began) / burst
+    used = {name: (seconds - before[name]) / burst for name, seconds in arrived.items()}
+    later = {name: (seconds - arrived[name]) / burst for name, seconds in cpu_of_parts(node).items()}
+    return Round(clock, cpu, tuple(single), seconds, used, later)
 
 
 def run(rounds: int, images: int, burst: int) -> list[Round]:
@@ -180,18 +198,17 @@ def run(rounds: int, images: int, burst: int) -> list[Round]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
-        each = images + burst
-        files, _ = find_files(list(radiographs(folder / "images", bundled_radiographs()[0], 3 + rounds * each)))
-        receiver = Receiver(free_port("127.0.0.1"))
-        server, bare, found = receiver.start(), Bare(), []
-        with running_node(write_configuration(folder, receiver.port)) as (node, settings):
-            peer = Peer("127.0.0.1", node.port, settings.listener.ae_title, "BENCHSCU")
-            one_at_a_time(files[:3], peer, receiver)
-            for number in range(rounds):
-                first = 3 + number * each
-                idle = partial(_wait_until_idle, settings, receiver)
-                found.append(one_round(bare, files[first : first + each], images, peer, receiver, node, idle))
-        server.shutdown()  # type: ignore[attr-defined]
+        files, _ = find_files(list(radiographs(folder / "images", bundled_radiographs()[0], _ALONE)))
+        kind = radiograph_kind("radiograph", dcmread(files[0].path))
+        sink = Sink(free_port("127.0.0.1"))
+        bare, found = Bare(), []
+        with sink.start(), running_node(write_configuration(folder, sink.port)) as (node, settings):
+            modality = Modality(node.port, settings.listener.ae_title, kind)
+            one_at_a_time(_WARM_UP, modality, sink)
+            for _ in range(rounds):
+                idle = partial(_wait_until_idle, settings, sink)
+                found.append(one_round(bare, files, (images, burst), modality, sink, node, idle))
+            check_results(sink, _WARM_UP + rounds * (images + burst))
     return found
 
 

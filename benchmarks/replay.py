@@ -22,6 +22,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 
+IMPLEMENTATION = b"1.2.826.0.1.3680043.10.1561"
 _UID_LENGTH = 40
 _PDU = 131072
 
@@ -74,6 +75,12 @@ def _image(sop_class: uid.UID, modality: str, rows: int, columns: int, bits: int
     return image
 
 
+def radiograph_kind(name: str, image: Dataset) -> Kind:
+    """The image of a file in Explicit VR Little Endian, whose UIDs are made fresh for each message."""
+    image.SOPInstanceUID, image.StudyInstanceUID, image.SeriesInstanceUID = map(_placeholder, (1, 2, 3))
+    return Kind(name, image.SOPClassUID, uid.ExplicitVRLittleEndian, _encoded(image))
+
+
 def _encoded(image: Dataset) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
@@ -100,6 +107,11 @@ def write_files(kind: Kind, folder: Path, count: int, first: int) -> list[Path]:
     return paths
 
 
+def instance_uid(number: int) -> str:
+    """SOP Instance UID of the message with this number."""
+    return _numbered(1, number)
+
+
 def _numbered(place: int, number: int) -> str:
     return f"{_placeholder(place)[:-12]}{10**11 + number:012d}"
 
@@ -110,10 +122,10 @@ class Message:
     def __init__(self, kind: Kind, longest_pdu: int) -> None:
         piece = min(longest_pdu or _PDU, _PDU) - 6
         parts = [kind.data[start : start + piece] for start in range(0, len(kind.data), piece)]
-        self._head = bytearray(_pdv(_command(kind), 0x03))
-        self._first = bytearray(_pdv(parts[0], 0x02 if len(parts) == 1 else 0x00))
+        self._head = bytearray(pdv(_command(kind), 0x03))
+        self._first = bytearray(pdv(parts[0], 0x02 if len(parts) == 1 else 0x00))
         self._rest = b"".join(
-            _pdv(part, 0x02 if number == len(parts) else 0x00) for number, part in enumerate(parts[1:], 2)
+            pdv(part, 0x02 if number == len(parts) else 0x00) for number, part in enumerate(parts[1:], 2)
         )
         self._places = [
             (buffer, buffer.index(_placeholder(number).encode()) + _UID_LENGTH - 12)
@@ -127,10 +139,12 @@ class Message:
         return [self._head, self._first, self._rest]
 
 
-def _command(kind: Kind) -> bytes:
-    def element(number: int, value: bytes) -> bytes:
-        return struct.pack("<HHI", 0, number, len(value)) + value
+def element(number: int, value: bytes) -> bytes:
+    """An element of a command set (PS3.7 6.3.1)."""
+    return struct.pack("<HHI", 0, number, len(value)) + value
 
+
+def _command(kind: Kind) -> bytes:
     sop_class = kind.sop_class.encode() + b"\0" * (len(kind.sop_class) % 2)
     rest = (
         element(0x0002, sop_class)
@@ -143,8 +157,35 @@ def _command(kind: Kind) -> bytes:
     return element(0x0000, struct.pack("<I", len(rest))) + rest
 
 
-def _pdv(data: bytes, control: int) -> bytes:
-    return struct.pack(">BBLLBB", 4, 0, len(data) + 6, len(data) + 2, 1, control) + data
+def pdv(data: bytes, control: int, context: int = 1) -> bytes:
+    """A P-DATA-TF PDU with one presentation data value (PS3.8 9.3.5)."""
+    return struct.pack(">BBLLBB", 4, 0, len(data) + 6, len(data) + 2, context, control) + data
+
+
+def item(number: int, value: bytes) -> bytes:
+    """An item or sub-item of an association request or acceptance (PS3.8 9.3.2)."""
+    return struct.pack(">BBH", number, 0, len(value)) + value
+
+
+def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
+    """Kind and content of the next PDU.
+
+    Raises:
+        ConnectionError: the connection was closed.
+    """
+    kind, _, length = struct.unpack(">BBL", _exactly(connection, 6))
+    return kind, _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = bytearray(count)
+    view, done = memoryview(data), 0
+    while done < count:
+        more = connection.recv_into(view[done:])
+        if not more:
+            raise ConnectionError("the connection was closed")
+        done += more
+    return bytes(data)
 
 
 @dataclass
@@ -163,7 +204,7 @@ class Sender:
         self._socket = socket.create_connection(("127.0.0.1", self.port), timeout=120)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(_associate(self.kind, self.called))
-        kind, body = self._read()
+        kind, body = read_pdu(self._socket)
         if kind != 2:
             raise ConnectionError(f"{self.called} rejected the association")
         self._message = Message(self.kind, _longest_pdu(body))
@@ -175,28 +216,15 @@ class Sender:
                 start = time.perf_counter()
                 for buffer in buffers:
                     self._socket.sendall(buffer)
-                self._check(self._read()[1])
+                self._check(read_pdu(self._socket)[1])
                 self.seconds.append(time.perf_counter() - start)
         except OSError as error:
             self.error = str(error)
 
     def close(self) -> None:
         self._socket.sendall(struct.pack(">BBLL", 5, 0, 4, 0))
-        self._read()
+        read_pdu(self._socket)
         self._socket.close()
-
-    def _read(self) -> tuple[int, bytes]:
-        kind, _, length = struct.unpack(">BBL", self._exactly(6))
-        return kind, self._exactly(length)
-
-    def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = self._socket.recv(count - len(data))
-            if not more:
-                raise ConnectionError("the connection was closed")
-            data += more
-        return data
 
     @staticmethod
     def _check(body: bytes) -> None:
@@ -207,11 +235,8 @@ class Sender:
 
 
 def _associate(kind: Kind, called: str) -> bytes:
-    def item(number: int, value: bytes) -> bytes:
-        return struct.pack(">BBH", number, 0, len(value)) + value
-
     context = bytes((1, 0, 0, 0)) + item(0x30, kind.sop_class.encode()) + item(0x40, kind.transfer_syntax.encode())
-    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.826.0.1.3680043.10.1561")
+    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, IMPLEMENTATION)
     body = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), b"BENCHMARK".ljust(16))
     body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context) + item(0x50, user)
     return struct.pack(">BBL", 1, 0, len(body)) + body
