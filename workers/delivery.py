@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _ABSENT = "the destination does not hold this study: not yet, or it was merged or deleted"
 _LOST = "its process was lost or stopped by the time limit at every attempt"
+_ASK_FOR = (Verdict.DUPLICATE, Verdict.UNCLEAR)
 _MANY_ATTEMPTS = (Verdict.UNREACHABLE, Verdict.LATER)
 # Connect, associate, query and release, and as many answers as there are kinds: each may take the whole time limit.
 _WAITS = 4 + len(STORING_ORDER)
@@ -246,17 +247,17 @@ def _take_receipts(group: Sequence[Delivery], answers: Iterator[Receipt], notes:
     """Note every receipt; gives the one after which nothing more was sent."""
     attempts = max(each.attempts for each in group)
     blocked: Receipt | None = None
-    duplicates = []
+    to_ask_for = []
     for delivery in group:
         receipt = blocked or next(answers)
-        if receipt.verdict is Verdict.DUPLICATE:
-            duplicates.append((delivery, receipt))
+        if receipt.verdict in _ASK_FOR:
+            to_ask_for.append((delivery, receipt))
         elif not _note(delivery, receipt, attempts, notes):
             blocked = replace(receipt, may_have_arrived=False)  # what is behind it was not sent
-    if duplicates:
+    if to_ask_for:
         # Let go of the association: a peer may take one at a time.
         getattr(answers, "close", lambda: None)()
-    for delivery, receipt in duplicates:
+    for delivery, receipt in to_ask_for:
         _note(delivery, _look_for(delivery, receipt, notes.tools), attempts, notes)
     return blocked
 
@@ -274,7 +275,9 @@ def _note(delivery: Delivery, receipt: Receipt, attempts: int, notes: _Notes) ->
 
 
 def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Receipt:
-    """Ask the peer whether it holds what it calls a duplicate: its answer to an earlier attempt may have been lost.
+    """Ask the peer whether it holds what it calls a duplicate, or does not name in its answer.
+
+    Of a duplicate its answer to an earlier attempt may have been lost.
 
     Our UIDs are made of the content, so what it holds under this one in this study is the same object.
     """
@@ -289,7 +292,8 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
     except PeerError as error:
         return Receipt(Verdict.REJECTED, f"{receipt.note}, and cannot be asked for it: {error}", True)
     if held:
-        return Receipt(Verdict.SENT, "(it held it already)")
+        already = receipt.verdict is Verdict.DUPLICATE
+        return Receipt(Verdict.SENT, "(it held it already)" if already else "(it says so when it is asked)")
     return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked", True)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from pydicom import Dataset, dcmread
@@ -16,6 +20,13 @@ from models.radiograph.data_set import MALFORMED
 from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.dicom.storage_scu import find_files
 
+if TYPE_CHECKING:
+    from workers.results.readings import ReadResult
+
+
+_UNREADABLE = (InvalidDicomError, OSError, EOFError, struct.error, zlib.error, *MALFORMED)
+_INSTANCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
@@ -23,30 +34,47 @@ from node.dicom.storage_scu import find_files
 def results(paths: tuple[Path, ...], as_json: bool) -> None:
     """Read SEG, SR, captures and presentation states of Pleura and print their content.
 
-    Folders are searched. Give the source images too, and every reference is checked. Exit status 1 if a referenced
-    object is missing or does not match.
+    Folders are searched. Give the source images too, and every reference is checked. Exit status 1 if a file cannot be
+    read, or a referenced object is missing or does not match.
     """
-    from workers.results.readings import NotAResult, ReadResult
-    from workers.results.result_reader import as_lines, problems, read_result
+    from workers.results.result_reader import as_lines, problems
 
-    ours: dict[Path, ReadResult] = {}
-    others: list[Dataset] = []
-    for path, dataset in _datasets(paths):
-        try:
-            ours[path] = read_result(dataset)
-        except NotAResult:
-            others.append(dataset)
-        except MALFORMED as error:
-            fail(f"{path} cannot be read: {error}")
-    if not ours:
+    ours, others, unreadable = _read(paths)
+    if not ours and not unreadable:
         fail("none of these files is a result of Pleura")
     found = problems(tuple(ours.values()), others)
     if as_json:
-        print_json({"results": [{"path": path, **asdict(one)} for path, one in ours.items()], "problems": found})
+        read = [{"path": path, **asdict(one)} for path, one in ours.items()]
+        print_json({"results": read, "problems": found, "unreadable": unreadable})
     else:
         _print({path: as_lines(one) for path, one in ours.items()}, found)
+    for path, reason in unreadable.items():
+        click.echo(f"pleura: {escaped(str(path))} cannot be read: {escaped(reason)}", err=True)
     if found:
         fail(f"{len(found)} inconsistencies; are all files of the study given?")
+    if unreadable:
+        sys.exit(1)
+
+
+def _read(paths: tuple[Path, ...]) -> tuple[dict[Path, ReadResult], list[Dataset], dict[str, str]]:
+    """Results and other instances in ``paths``, and what cannot be read with the reason. One file hides no other."""
+    from workers.results.readings import BrokenResult, NotAResult
+    from workers.results.result_reader import read_result
+
+    good, bad = find_files(paths)
+    ours: dict[Path, ReadResult] = {}
+    others: list[Dataset] = []
+    unreadable = {str(item.path): item.reason for item in bad}
+    for item in good:
+        try:
+            dataset = dcmread(item.path)
+            ours[item.path] = read_result(dataset)
+        except (NotAResult, *_UNREADABLE) as error:
+            if not isinstance(error, NotAResult) or isinstance(error, BrokenResult):
+                unreadable[str(item.path)] = str(error) or type(error).__name__
+            elif all(each in dataset for each in _INSTANCE):  # nothing references a DICOMDIR
+                others.append(dataset)
+    return ours, others, unreadable
 
 
 def _print(results: Mapping[Path, Sequence[str]], problems: Sequence[str]) -> None:
@@ -56,21 +84,8 @@ def _print(results: Mapping[Path, Sequence[str]], problems: Sequence[str]) -> No
         console.print(escape("\n".join(f"  {escaped(line)}" for line in lines)))
     for sentence in problems:
         console.print(f"[red]{escape(escaped(sentence))}[/]")
-    if not problems:
+    if results and not problems:
         console.print(f"{len(results)} results; every reference resolves")
-
-
-def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:
-    good, bad = find_files(paths)
-    for unreadable in bad:
-        fail(f"{unreadable.path}: {unreadable.reason}")
-    datasets: list[tuple[Path, Dataset]] = []
-    for item in good:
-        try:
-            datasets.append((item.path, dcmread(item.path)))
-        except (InvalidDicomError, OSError) as error:
-            fail(f"{item.path}: {error}")
-    return datasets
 
 
 @click.command()

@@ -39,6 +39,7 @@ RETRY = Receipt(Verdict.RETRY, "busy")
 DOWN = Receipt(Verdict.UNREACHABLE, "no answer")
 FULL = Receipt(Verdict.LATER, "no room")
 DUPLICATE = Receipt(Verdict.DUPLICATE, "it is here")
+UNCLEAR = Receipt(Verdict.UNCLEAR, "it does not say", may_have_arrived=True)
 NOT_ELIGIBLE = Receipt(Verdict.REJECTED, "not this class")
 
 
@@ -262,11 +263,12 @@ def test_a_peer_that_is_down_or_full_gets_more_attempts(
         (PeerError("it does not offer queries (C-FIND)"), DeliveryState.FAILED),
     ],
 )
-def test_what_a_peer_calls_a_duplicate_is_looked_for_there(
-    tools: Callable[..., DeliveryTools], holds: bool | PeerError, state: DeliveryState
+@pytest.mark.parametrize("answer", [DUPLICATE, UNCLEAR])
+def test_what_a_peer_calls_a_duplicate_or_does_not_name_is_looked_for_there(
+    tools: Callable[..., DeliveryTools], answer: Receipt, holds: bool | PeerError, state: DeliveryState
 ) -> None:
     rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
-    deliver(1, tools(FakePeer(DUPLICATE, SENT, holds=holds), rows))
+    deliver(1, tools(FakePeer(answer, SENT, holds=holds), rows))
     assert (rows.rows[1].state, rows.rows[2].state) == (state, DeliveryState.SENT)
     assert rows.unanswered == ([] if state is DeliveryState.SENT else [1])
 

@@ -44,11 +44,13 @@ class Verdict(StrEnum):
 
     ``retry``, ``later`` and ``unreachable`` are retried: ``retry`` a few times, the others many times, since a peer may
     be full (``later``) or down (``unreachable``) for a night. ``duplicate``: the peer reports that it holds an object
-    with this SOP Instance UID already. ``rejected`` is permanent.
+    with this SOP Instance UID already. ``unclear``: it, or something in front of it, claims success and does not name
+    the object. Of both the peer is asked what it holds. ``rejected`` is permanent.
     """
 
     SENT = "sent"
     DUPLICATE = "duplicate"
+    UNCLEAR = "unclear"
     RETRY = "retry"
     LATER = "later"
     UNREACHABLE = "unreachable"

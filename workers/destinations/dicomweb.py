@@ -122,7 +122,8 @@ class _Server:
             raise kind(answer.problem)
         found = answer.json
         if not isinstance(found, list):
-            raise PeerError(f"the server answers a search with something else than {_JSON}")
+            # Something in front of it answers, as long as it is away or wants a log-in.
+            raise PeerUnreachableError(f"the server answers a search with something else than {_JSON}")
         return found
 
 
@@ -146,10 +147,9 @@ def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
         status = Dataset()
         status.Status = _number(failed, "00081197")  # Failure Reason
         return classify_status(status)
-    if answer.status == 200:
-        return Receipt(Verdict.SENT)
+    # A 200 counts for nothing by itself: the log-in page of a proxy has it, too.
     note = f"the server does not say what became of the object (status {answer.status})"
-    return Receipt(Verdict.RETRY, note, may_have_arrived=True)
+    return Receipt(Verdict.RETRY if answer.status == 409 else Verdict.UNCLEAR, note, may_have_arrived=True)
 
 
 def _item(response: Any, sequence: str, sop_instance_uid: str) -> Any:

@@ -9,6 +9,10 @@ class NotAResult(ValueError):  # noqa: N818 - says what the file is
     """The data set is not a result of Pleura."""
 
 
+class BrokenResult(NotAResult):
+    """The SOP class is one of a result, and the content is broken."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadReference:
     """An instance that an object references; a reference to a frame has the tracking UID of its group."""

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from models.model_spec import Code
 from workers.results import codes
 from workers.results.amend import concept
-from workers.results.readings import NotAResult, ReadReference, ReadStatement
+from workers.results.readings import BrokenResult, ReadReference, ReadStatement
 
 _ANSWERS = {
     codes.PRESENT.value: "present",
@@ -24,12 +24,12 @@ def measurement_groups(report: Dataset) -> list[hd.sr.ContentSequence]:
     """The items of each measurement group, of those about the whole image that stand beside an outline, too.
 
     Raises:
-        NotAResult: the content is not that of a report.
+        BrokenResult: the content is not that of a report.
     """
     try:
         (root,) = hd.sr.ContentSequence.from_sequence([_root(report)], is_root=True)
     except (AttributeError, TypeError, ValueError) as error:
-        raise NotAResult(f"the content of the report cannot be read: {error}") from error
+        raise BrokenResult(f"the content of the report cannot be read: {error}") from error
     sections = [*_find(root, codes.IMAGING_MEASUREMENTS), *_find(root, codes.QUALITATIVE_EVALUATIONS)]
     return [group.ContentSequence for section in sections for group in _find(section, codes.MEASUREMENT_GROUP)]
 

@@ -22,7 +22,7 @@ from models.contract import Mask
 from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.header import text_of
-from workers.results.readings import NotAResult, ReadReference, ReadResult, ReadStatement
+from workers.results.readings import BrokenResult, NotAResult, ReadReference, ReadResult, ReadStatement
 from workers.results.result_kinds import LUNGS
 
 _KIND_OF_SOP_CLASS = {
@@ -39,6 +39,7 @@ def read_result(dataset: Dataset) -> ReadResult:
 
     Raises:
         NotAResult: the SOP class is not one of a result, or the object has no Contributing Equipment Sequence.
+        BrokenResult: it is a segmentation or a report that cannot be read.
     """
     kind = _kind_of(dataset)
     if kind is None or not dataset.get("ContributingEquipmentSequence"):
@@ -226,11 +227,11 @@ def _segments(dataset: Dataset) -> Iterator[ReadStatement]:
     stated, frames = dataset.get("NumberOfFrames"), len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
     if stated != frames:
         # highdicom makes a row for each frame that is stated: 2147483647 of them take the memory.
-        raise NotAResult(f"the segmentation describes {frames} frames and says that it has {stated}")
+        raise BrokenResult(f"the segmentation describes {frames} frames and says that it has {stated}")
     try:
         read = Segmentation.from_dataset(dataset)
     except (AttributeError, TypeError, ValueError) as error:
-        raise NotAResult(f"the segmentation cannot be read: {error}") from error
+        raise BrokenResult(f"the segmentation cannot be read: {error}") from error
     for number in read.segment_numbers:
         segment = read.get_segment_description(number)
         algorithm, shown = segment.algorithm_identification, segment.segmented_property_type

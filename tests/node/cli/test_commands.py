@@ -13,6 +13,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from config.settings import load
 from db.engine import connect, migrate
@@ -135,6 +143,54 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, config: Path, command: st
     lines = _fails("--config", config, command, file).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("pleura: ")
+
+
+def _capture() -> Dataset:
+    """As little of a Secondary Capture as is one of ours."""
+    capture = Dataset()
+    capture.SOPClassUID, capture.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4"
+    capture.StudyInstanceUID = capture.SeriesInstanceUID = "1.2.3"
+    capture.Rows = capture.Columns = 8
+    equipment = Dataset()
+    equipment.Manufacturer = "Pleura"
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109102", "DCM", "Processing Equipment"
+    equipment.PurposeOfReferenceCodeSequence = [purpose]
+    capture.ContributingEquipmentSequence = [equipment]
+    return capture
+
+
+def _save(dataset: Dataset, path: Path) -> Path:
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dcmwrite(path, dataset, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_file_hides_no_other_result(tmp_path: Path, run: Run, as_json: bool) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    whole = _save(_capture(), files / "b.dcm")
+    (files / "a.dcm").write_bytes(whole.read_bytes()[:-3])  # in the midst of an item
+    odd = _capture()
+    odd.ContributingEquipmentSequence[0].PurposeOfReferenceCodeSequence = []
+    _save(odd, files / "c.dcm")
+    segmentation = _capture()
+    segmentation.SOPClassUID, segmentation.NumberOfFrames = SegmentationStorage, 5
+    _save(segmentation, files / "d.dcm")
+    directory = Dataset()
+    directory.SOPClassUID, directory.SOPInstanceUID = MediaStorageDirectoryStorage, "1.2.5"
+    _save(directory, files / "DICOMDIR")
+    done = run("results", *(["--json"] if as_json else []), str(files))
+    assert done.exit_code == 1
+    assert "1.2.3.4" in done.stdout
+    assert [line.partition(" cannot")[0] for line in done.stderr.splitlines()] == [
+        f"pleura: {files / name}" for name in ("a.dcm", "c.dcm", "d.dcm")
+    ]
+    if as_json:
+        made = json.loads(done.stdout)
+        assert [len(made["results"]), len(made["unreadable"]), made["problems"]] == [1, 3, []]
 
 
 def test_what_a_file_says_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

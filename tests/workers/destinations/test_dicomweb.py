@@ -103,11 +103,15 @@ def failed(reason: int) -> bytes:
     ("status", "body", "verdict"),
     [
         (200, response("00081199"), Verdict.SENT),
-        (200, b"", Verdict.SENT),
+        (200, b'{"00081190": {"vr": "UR"}}', Verdict.UNCLEAR),
+        (200, b"", Verdict.UNCLEAR),
+        (200, b"<html>Log in, John Doe</html>", Verdict.UNCLEAR),
+        (200, b'"stored"', Verdict.UNCLEAR),
         (202, response("00081199"), Verdict.SENT),
         (202, failed(0xA700), Verdict.LATER),
         (202, failed(0x0111), Verdict.DUPLICATE),
-        (202, b"<xml/>", Verdict.RETRY),
+        (202, b"<xml/>", Verdict.UNCLEAR),
+        (409, b"{}", Verdict.RETRY),
         (409, failed(0xA900), Verdict.REJECTED),
         (409, failed(0x0110), Verdict.RETRY),
         (400, b"", Verdict.REJECTED),
@@ -123,12 +127,14 @@ def test_what_the_answer_to_one_object_means(
 ) -> None:
     (receipt,) = DicomWeb(Tls()).send(at(server(status, body).url), "PLEURA", [outgoing])
     assert receipt.verdict is verdict
-    assert receipt.may_have_arrived is (verdict is Verdict.DUPLICATE or status >= 500 or body == b"<xml/>")
+    assert receipt.may_have_arrived is (
+        verdict in (Verdict.DUPLICATE, Verdict.UNCLEAR) or status >= 500 or body == b"{}"
+    )
     assert "Doe" not in receipt.note
 
 
 def test_a_file_is_sent_as_it_is_with_the_credentials(server: Callable[..., Server], outgoing: Outgoing) -> None:
-    there = server(200)
+    there = server(200, response("00081199"))
     for credentials in ({"token": "s3cret"}, {"user": "ann", "password": "p@ss:wörd"}):
         (receipt,) = DicomWeb(Tls()).send(at(there.url + "/", **credentials), "PLEURA", [outgoing])
         assert receipt == Receipt(Verdict.SENT)
@@ -173,7 +179,7 @@ def test_a_server_is_called_with_the_certificates_of_the_settings(
     context.load_cert_chain(certificates.pacs.certificate, certificates.pacs.key)
     context.load_verify_locations(certificates.ca)
     context.verify_mode = ssl.CERT_REQUIRED
-    there = server(200, tls=context)
+    there = server(200, response("00081199"), tls=context)
     (receipt,) = DicomWeb(certificates.tls).send(at(there.url, tls=True, token="s"), "PLEURA", [outgoing])
     assert receipt == Receipt(Verdict.SENT)
     for tls, calls in ((Tls(ca=certificates.ca), True), (certificates.tls, False)):
