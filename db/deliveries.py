@@ -243,6 +243,7 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
         job_id=row.job_id,
         missing=row.verify_missing,
         lost=lost,
+        refused=row.refused,
         series_instance_uid=row.series_instance_uid,
         digest=row.digest,
     )
@@ -260,7 +261,7 @@ def sent(
         return False
     verify_due_at = None if verify_after is None else now + verify_after
     values = {**ENDED, "error": "", "sent_at": now, "verify_due_at": verify_due_at}
-    values |= {"verify_attempts": 0, "lost": 0}
+    values |= {"verify_attempts": 0, "lost": 0, "refused": 0}
     move(
         connection,
         "delivery",
@@ -283,15 +284,19 @@ def retry(
     now: datetime,
     after: timedelta,
     unanswered: bool = False,
+    refused: bool = False,
 ) -> bool:
     """Let a claimed delivery be tried again from ``now + after`` on; False where the claim is lost.
 
-    ``unanswered``: the object may have arrived all the same. Where its study is on hold by now, so is the delivery.
+    ``unanswered``: the object may have arrived all the same. ``refused``: the peer is there, and this attempt is one of
+    the few that it gets then; those at a peer that is away are counted apart. Where its study is on hold by now, so is
+    the delivery.
     """
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
     values = {**ENDED, "due_at": now + after, "error": error, "lost": 0, "unanswered": row.unanswered or unanswered}
+    values["refused"] = row.refused + int(refused)
     move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
     study = tables.Study
     columns = select(study.on_hold, study.hold_reason, study.correction).where(study.id == row.study_id)
@@ -373,7 +378,7 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
     if study.on_hold:
         raise StudyOnHoldError(study.id, study.hold_reason)
     values = {**ENDED, "attempts": 0, "error": "", "dispatched_at": None, "on_hold_with_study": False}
-    values |= {"verify_missing": 0, "lost": 0}
+    values |= {"verify_missing": 0, "lost": 0, "refused": 0}
     if row.state is DeliveryState.PENDING:
         connection.execute(update(tables.Delivery).where(tables.Delivery.id == delivery_id).values(**values))
         state = row.state.value

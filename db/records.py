@@ -276,7 +276,8 @@ class Delivery:
     """A delivery as a worker claims it, with what the source said about its patient when the result was made.
 
     ``missing``: how often the destination has said that it does not hold the object though it took it; ``lost``: how
-    many claims in a row, before this one, ended with their process. ``digest`` is the SHA-256 of the file at ``path``.
+    many claims in a row, before this one, ended with their process; ``refused``: at how many attempts it answered, and
+    could not take the object then. ``digest`` is the SHA-256 of the file at ``path``.
     """
 
     id: int
@@ -294,6 +295,7 @@ class Delivery:
     job_id: int | None
     missing: int = 0
     lost: int = 0
+    refused: int = 0
     series_instance_uid: str = ""
     digest: str = ""
 

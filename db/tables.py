@@ -560,6 +560,9 @@ class Delivery(Base):
     lost: Mapped[int] = mapped_column(
         server_default=text("0"), comment="Claims in a row whose process ended without a word."
     )
+    refused: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Attempts at which the destination answered, and could not take it then."
+    )
     unanswered: Mapped[bool] = mapped_column(
         server_default=false(), comment="True: at some attempt it may have arrived without a word of the destination."
     )

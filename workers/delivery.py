@@ -136,7 +136,7 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
         silent = isinstance(error, PeerUnreachableError)
         verdict = Verdict.UNREACHABLE if silent else Verdict.LATER
         return _record_all(group, repeat(Receipt(verdict, f"the study's patient could not be checked: {error}")), tools)
-    if reason == _ABSENT and max(each.attempts for each in group) < tools.settings.workers.attempts:
+    if reason == _ABSENT and _refusals(group) < tools.settings.workers.attempts:
         # A modality may have sent to us and to the archive at once, and we were quicker.
         return _record_all(group, repeat(Receipt(Verdict.RETRY, _ABSENT)), tools)
     if reason is not None:
@@ -224,8 +224,8 @@ class _Notes:
     def again(self, delivery: Delivery, receipt: Receipt, attempts: int) -> None:
         """It is sent again after a while."""
         after, now = backoff(attempts, self.tools.settings), self.tools.clock()
-        unanswered = receipt.may_have_arrived
-        self.steps.append((deliveries.retry, (delivery.id, self.tools.worker, receipt.note, now, after, unanswered)))
+        outcome = (now, after, receipt.may_have_arrived, receipt.verdict is Verdict.RETRY)
+        self.steps.append((deliveries.retry, (delivery.id, self.tools.worker, receipt.note, *outcome)))
         values = (delivery.id, delivery.destination, receipt.note, after.total_seconds())
         self.lines.append((logging.WARNING, "delivery %d to %s: %s; again in %.0f s", values))
 
@@ -245,31 +245,46 @@ def _record_all(
 
 def _take_receipts(group: Sequence[Delivery], answers: Iterator[Receipt], notes: _Notes) -> Receipt | None:
     """Note every receipt; gives the one after which nothing more was sent."""
-    attempts = max(each.attempts for each in group)
+    tries = _Tries(max(each.attempts for each in group), _refusals(group))
     blocked: Receipt | None = None
     to_ask_for = []
     for delivery in group:
         receipt = blocked or next(answers)
         if receipt.verdict in _ASK_FOR:
             to_ask_for.append((delivery, receipt))
-        elif not _note(delivery, receipt, attempts, notes):
+        elif not _note(delivery, receipt, tries, notes):
             blocked = replace(receipt, may_have_arrived=False)  # what is behind it was not sent
     if to_ask_for:
         # Let go of the association: a peer may take one at a time.
         getattr(answers, "close", lambda: None)()
     for delivery, receipt in to_ask_for:
-        _note(delivery, _look_for(delivery, receipt, notes.tools), attempts, notes)
+        _note(delivery, _look_for(delivery, receipt, notes.tools), tries, notes)
     return blocked
 
 
-def _note(delivery: Delivery, receipt: Receipt, attempts: int, notes: _Notes) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Tries:
+    """Attempts at a group, this one included; ``refused``: of them those that its peer refuses, if it does so now.
+
+    A peer that was away for a night must not be given up at the first word with which it comes back.
+    """
+
+    attempts: int
+    refused: int
+
+
+def _refusals(group: Sequence[Delivery]) -> int:
+    return 1 + max(each.refused for each in group)
+
+
+def _note(delivery: Delivery, receipt: Receipt, tries: _Tries, notes: _Notes) -> bool:
     """Record the outcome of a delivery; False where it is sent again, and all behind it with it."""
     if receipt.verdict is Verdict.SENT:
         notes.sent(delivery, receipt)
-    elif _is_final(receipt, attempts, notes.tools.settings):
+    elif _is_final(receipt, tries, notes.tools.settings):
         notes.failed(delivery, receipt)
     else:
-        notes.again(delivery, receipt, attempts)
+        notes.again(delivery, receipt, tries.attempts)
         return False
     return True
 
@@ -297,12 +312,13 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
     return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked", True)
 
 
-def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
+def _is_final(receipt: Receipt, tries: _Tries, settings: Settings) -> bool:
     """A rejection by the peer is final at once; one that is down or full gets far more attempts than one that fails."""
     if receipt.verdict is Verdict.REJECTED:
         return True
-    workers = settings.workers
-    return attempts >= (workers.unreachable_attempts if receipt.verdict in _MANY_ATTEMPTS else workers.attempts)
+    if receipt.verdict in _MANY_ATTEMPTS:
+        return tries.attempts >= settings.workers.unreachable_attempts
+    return tries.refused >= settings.workers.attempts
 
 
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:

@@ -141,6 +141,23 @@ def test_what_is_being_sent_is_not_sent_again_on_request(database: Database) -> 
     assert (delivery(database, seg).state, delivery(database, seg).attempts) == (DeliveryState.PENDING, 0)
 
 
+def test_only_what_a_destination_refuses_counts_as_refused(database: Database) -> None:
+    _, (seg, _) = finished(database)
+    for number, refused in enumerate((False, True, False, True), 1):
+        taken = database.write(deliveries.claim, seg, "d1", NOW + number * MINUTE, MINUTE)
+        assert taken is not None
+        outcome = ("busy", NOW + number * MINUTE, SECOND, False, refused)
+        assert database.write(deliveries.retry, seg, "d1", *outcome)
+    taken = database.write(deliveries.claim, seg, "d1", NOW + HOUR, MINUTE)
+    assert taken is not None
+    assert (taken.attempts, taken.refused) == (5, 2)
+    database.write(deliveries.sent, seg, "d1", NOW + HOUR)
+    database.write(deliveries.requeue, seg, "admin", "lost by the PACS", NOW + HOUR)
+    taken = database.write(deliveries.claim, seg, "d1", NOW + HOUR, MINUTE)
+    assert taken is not None
+    assert (taken.attempts, taken.refused) == (1, 0)
+
+
 def test_the_state_of_a_destination_is_kept(database: Database) -> None:
     from sqlalchemy import text
 

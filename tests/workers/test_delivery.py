@@ -91,9 +91,18 @@ class FakeDeliveries(Scripted):
         return self._end(delivery_id, DeliveryState.SENT, *([] if verify_after is None else [verify_after]))
 
     def retry_delivery(
-        self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta, unanswered: bool
+        self,
+        delivery_id: int,
+        worker: str,
+        error: str,
+        now: datetime,
+        after: timedelta,
+        unanswered: bool,
+        refused: bool,
     ) -> bool:
         self.unanswered += [delivery_id] if unanswered else []
+        row = self.rows[delivery_id]
+        self.rows[delivery_id] = replace(row, refused=row.refused + int(refused))
         return self._end(delivery_id, DeliveryState.PENDING, error, after.total_seconds())
 
     def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, unanswered: bool) -> bool:
@@ -241,6 +250,29 @@ def test_a_busy_peer_is_tried_with_doubling_waits_and_then_failed(tools: Callabl
     for _ in range(3):
         deliver(1, with_tools)
     assert rows.notes == [(1, "pending", "busy", 10), (1, "pending", "busy", 20), (1, "failed", "busy")]
+
+
+@pytest.mark.parametrize("away", [DOWN, FULL])
+def test_the_attempts_at_a_peer_that_was_away_do_not_count_when_it_is_back(
+    tools: Callable[..., DeliveryTools], away: Receipt
+) -> None:
+    rows = FakeDeliveries(delivery(1))
+    with_tools = tools(FakePeer(away, away, away, RETRY, RETRY, SENT), rows)
+    for _ in range(6):
+        deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending"] * 5 + ["sent"]
+
+
+def test_a_study_that_a_peer_does_not_have_yet_when_it_is_back_is_asked_for_again(
+    tools: Callable[..., DeliveryTools],
+) -> None:
+    rows = FakeDeliveries(delivery(1, attempts=4))
+    peer = FakePeer(SENT)
+    with_tools = tools(peer, rows, verify_identity=True)
+    deliver(1, with_tools)
+    peer.on_hold = PeerStudy(rows.rows[1].patient_id)
+    deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending", "sent"]
 
 
 @pytest.mark.parametrize(("answer", "contact"), [(DOWN, PeerContact.NO_ANSWER), (FULL, PeerContact.ANSWERED)])

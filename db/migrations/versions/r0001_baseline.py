@@ -788,6 +788,7 @@ def _create_deliveries() -> None:
         sa.Column("verify_missing", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("transaction_uid", sa.String(length=64), nullable=True),
         sa.Column("lost", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("refused", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("unanswered", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("stale_code", sa.String(length=16), server_default="", nullable=False),
         sa.Column("note_id", sa.Integer(), nullable=True),
