@@ -50,7 +50,7 @@ def backfill(
     """
     settings = settings_of(context)
     peer = _archive(settings, archive)
-    end = last.date() if last else date.today()
+    end = last.date() if last else datetime.now(settings.site.zone).date()
     begin = first.date() if first else end - timedelta(days=1)
     if begin > end:
         raise click.BadParameter(f"{begin} is after {end}", param_hint="--from")

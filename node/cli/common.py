@@ -24,8 +24,8 @@ from config import logging
 from config.private_files import share_with_group
 from config.settings import Settings, load
 
-# For a file or a pipe rich assumes 80 columns, which is too narrow.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+# For a file or a pipe rich assumes 80 columns, which is too narrow. Where standard output is closed there is none.
+console = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 140)
 
 
 SERVICES = frozenset({"serve", "listen", "worker", "scheduler", "admin", "hl7", "dicomweb"})

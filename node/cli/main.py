@@ -156,8 +156,34 @@ def cli(context: click.Context, config_path: Path | None) -> None:
 def main() -> None:
     """Entry point of ``pleura``."""
     keep_private()
+    _open_standard_streams()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes to standard error beside any log
-    cli(prog_name="pleura")  # the name of the script, however it was started: completion depends on it
+    try:
+        cli(prog_name="pleura")  # the name of the script, however it was started: completion depends on it
+    except OSError:
+        if not (why := _output_problem()):
+            raise
+        click.echo(f"pleura: the output cannot be written: {why}", err=True)
+        sys.exit(1)
+
+
+def _open_standard_streams() -> None:
+    """Open the standard streams that are closed: a file of the store must not get the number to which libraries write
+    their messages."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+
+
+def _output_problem() -> str:
+    """Why standard output takes nothing, if it does not: its disk is full, mostly."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def add(context: click.Context, name: str, role: str, display_name: str, no_pass
 
 
 def _ask_password() -> str:
+    if sys.stdin is None:
+        fail("standard input is closed: no password can be read")
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))

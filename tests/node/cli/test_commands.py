@@ -27,6 +27,7 @@ from db.engine import connect, migrate
 from node.cli.common import SERVICES
 from node.cli.main import COMMANDS, cli
 from node.cli.results import _print
+from node.cli.user import _ask_password
 
 Run = Callable[..., Result]
 
@@ -143,6 +144,41 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, config: Path, command: st
     lines = _fails("--config", config, command, file).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("pleura: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [
+        ("config >&-", 0, ""),
+        ("config >&- 2>&- <&-", 0, ""),
+        ("config > /dev/full", 1, "pleura: the output cannot be written: No space left on device\n"),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_is_one_sentence(config: Path, command: str, status: int, told: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -P -m node.cli.main --config "$1" {command}', sys.executable, config],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (status, told)
+
+
+def test_a_password_is_not_read_from_a_closed_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit):
+        _ask_password()
+    assert capsys.readouterr().err == "pleura: standard input is closed: no password can be read\n"
+
+
+def test_no_file_gets_the_number_of_a_standard_stream() -> None:
+    script = (
+        "import sys; sys.argv[1:] = ['--version']; import node.cli.main as m\ntry: m.main()\nexcept SystemExit: pass\n"
+    )
+    script += "sys.exit(open(sys.executable).fileno())"
+    done = subprocess.run(["sh", "-c", '"$0" -P -c "$1" <&- >&- 2>&-', sys.executable, script])
+    assert done.returncode > 2
 
 
 def _capture() -> Dataset:
