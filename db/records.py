@@ -177,7 +177,7 @@ class FindingRecord:
     say which way the patient lies), or empty where the model shows no place. ``zones`` are the zones of the lungs
     (upper, middle, lower; separated by commas), ``lung_share`` is the share of the lung that is involved more; both are
     empty where the lungs were not found. ``lesions`` are its places where they are told apart. ``placed_by`` is the
-    model with its version whose place it is, where that is another one.
+    model with its version whose place it is, where that is another one; ``lungs_by`` that which has found the lungs.
     """
 
     label: str
@@ -197,6 +197,7 @@ class FindingRecord:
     lung_share: float | None = None
     lesions: tuple[LesionRecord, ...] = ()
     placed_by: str = ""
+    lungs_by: str = ""
 
     @property
     def answered(self) -> bool:

@@ -483,6 +483,9 @@ class Finding(Base):
     placed_by: Mapped[str] = mapped_column(
         server_default="", comment="Model and version that its place is from; empty: the model itself."
     )
+    lungs_by: Mapped[str] = mapped_column(
+        server_default="", comment="Model and version of the lungs that its zones and share are of; empty: none."
+    )
     superseded: Mapped[bool] = mapped_column(
         server_default=false(), comment="True: a later revision of the job has replaced it."
     )

@@ -214,7 +214,7 @@ class Prediction:
     Either ``not_analysed`` says why the image was not analysed and there are no findings, or every label of every model
     that ran has exactly one finding. ``timings`` are seconds per stage. ``lungs_cut`` says that a lung reaches the edge
     of the image, so that part of it may not be shown. ``lung_fields`` are both lungs, where they were looked for and
-    found: anatomy, never a finding.
+    found: anatomy, never a finding. ``lungs_by`` names the model that has told them.
     """
 
     shape: tuple[int, int]
@@ -224,6 +224,7 @@ class Prediction:
     timings: dict[str, float] = field(default_factory=dict)
     lungs_cut: bool = False
     lung_fields: LungFields | None = None
+    lungs_by: str = ""
 
     @property
     def reportable(self) -> tuple[Finding, ...]:

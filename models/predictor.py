@@ -224,6 +224,7 @@ class Predictor:
                 timings=stages[number].seconds,
                 lungs_cut=number in fields and fields[number].cut,
                 lung_fields=fields.get(number),
+                lungs_by=self.pipeline.lungs.name if self.pipeline.lungs is not None else "",
             )
             for number, image in enumerate(images)
         )

@@ -96,8 +96,9 @@ def _by_the_same(one: FindingRecord, other: FindingRecord) -> bool:
 
 
 def _drawn_by_the_same(one: FindingRecord, other: FindingRecord) -> bool:
-    """Whether their sizes may be compared: two models draw the same finding differently."""
-    return _by_the_same(one, other) and one.placed_by == other.placed_by
+    """Whether their sizes may be compared: two models draw the same finding, or the same lungs, differently."""
+    drawn = [(each.placed_by, each.lungs_by) for each in (one, other)]
+    return _by_the_same(one, other) and drawn[0] == drawn[1]
 
 
 def _size(now: ComparableFinding, before: ComparableFinding) -> ChangeKind:

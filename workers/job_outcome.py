@@ -101,7 +101,7 @@ def finding_records(
     versions = {use.name: use.version for use in prediction.models}
     return tuple(
         replace(
-            _record(finding, versions, spacing, identity),
+            _record(finding, versions, spacing, identity, prediction.lungs_by),
             side=side_of(finding, prediction.shape, patient_orientation) if finding.present else NO_PLACE,
         )
         for finding in prediction.findings
@@ -116,7 +116,7 @@ def not_eligible_of(prediction: Prediction) -> NotEligible | None:
 
 
 def _record(
-    finding: Finding, versions: Mapping[str, str], spacing: Spacing | None, identity: Identity | None
+    finding: Finding, versions: Mapping[str, str], spacing: Spacing | None, identity: Identity | None, lungs: str
 ) -> FindingRecord:
     fraction = float(finding.mask.mean()) if finding.mask is not None else None
     area = None
@@ -138,8 +138,13 @@ def _record(
         zones=",".join(zones_of(finding)),
         lung_share=max(lung.share for lung in finding.lungs.both) if finding.lungs is not None else None,
         lesions=() if identity is None else _lesions(finding, identity),
-        placed_by=f"{finding.placed_by} {versions.get(finding.placed_by, '')}".strip(),
+        placed_by=_with_version(finding.placed_by, versions),
+        lungs_by=_with_version(lungs, versions) if finding.lungs is not None else "",
     )
+
+
+def _with_version(model: str, versions: Mapping[str, str]) -> str:
+    return f"{model} {versions.get(model, '')}".strip()
 
 
 def _lesions(finding: Finding, identity: Identity) -> tuple[LesionRecord, ...]:

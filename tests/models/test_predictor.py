@@ -423,6 +423,7 @@ def test_a_mask_is_clipped_to_the_lungs_and_told_by_lung_and_zone(classifier: Mo
     assert Zone.UPPER in opacity.lungs.picture_right.zones
     assert opacity.lungs.picture_right.share > 0
     assert [use.name for use in found.models] == ["tiny", "lungs"]
+    assert found.lungs_by == "lungs"
     assert found.timings["lungs"] >= 0
 
 

@@ -142,6 +142,14 @@ def test_the_sizes_of_places_that_different_networks_draw_are_not_compared(now: 
     assert kind(film, on_film(lung_share=0.1, placed_by=now)) is LARGER
 
 
+@pytest.mark.parametrize(("now", "then"), [("", "lungs 1.0"), ("lungs 1.0", ""), ("lungs 2.0", "lungs 1.0")])
+def test_shares_of_lungs_that_different_networks_draw_are_not_compared(now: str, then: str) -> None:
+    film = on_film(lung_share=0.9, lungs_by=now)
+    (change,) = changes([film], on_film(lung_share=0.1, lungs_by=then))
+    assert (change.kind, change.before) == (KNOWN, Extent())
+    assert kind(film, on_film(lung_share=0.1, lungs_by=now)) is LARGER
+
+
 def test_what_a_lower_threshold_shows_is_not_new() -> None:
     now = on_film(probability=0.4, threshold=0.3)
     assert kind(now, on_film(probability=0.35, threshold=0.5)) is None

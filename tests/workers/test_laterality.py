@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from db.records import FindingRecord
-from models.contract import Box, Finding, Hanging, LungInvolvement, LungShare, Zone
+from models.contract import Box, Finding, Hanging, LungInvolvement, LungShare, ModelUse, Zone
 from models.model_spec import Code
 from models.radiograph.orientation import patient_orientation
 from node.cli.worklist import finding_text
@@ -126,6 +126,14 @@ def test_the_database_keeps_zones_and_the_larger_share() -> None:
     assert (record.side, record.zones, record.lung_share) == ("both", "upper,middle,lower", 0.35)
     (record,) = finding_records(replace(made.prediction, findings=(finding(),)), None, None, ("L", "F"))
     assert (record.side, record.zones, record.lung_share) == ("", "", None)
+
+
+def test_the_database_keeps_whose_lungs_a_share_is_of() -> None:
+    lungs = LungInvolvement(LungShare(0.2, UP), LungShare(0.35, LOW))
+    found = finding(mask=np.ones((64, 48), bool), lungs=lungs)
+    made = replace(analysis(source(), (found, finding())).prediction, lungs_by="fields")
+    made = replace(made, models=(*made.models, ModelUse("fields", "2.1", "Fields", "0" * 64, "1.2.3")))
+    assert [record.lungs_by for record in finding_records(made, None)] == ["fields 2.1", ""]
 
 
 @pytest.mark.parametrize(

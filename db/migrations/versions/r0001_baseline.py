@@ -730,6 +730,7 @@ def _create_findings() -> None:
         sa.Column("lung_share", sa.Double(), nullable=True),
         sa.Column("lesions", sa.JSON(), nullable=True),
         sa.Column("placed_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("lungs_by", sa.Text(), server_default="", nullable=False),
         sa.Column("superseded", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_findings_job_id"),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_findings_study_id"),
