@@ -38,7 +38,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Where a variable has a default, the default.
 TEXT = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = yaml.safe_load(TEXT)["services"]
-ALWAYS = [name for name, service in SERVICES.items() if "build" in service and "profiles" not in service]
+ALWAYS = [
+    name for name, service in SERVICES.items() if service["image"].startswith("pleura:") and "profiles" not in service
+]
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 

@@ -11,6 +11,7 @@ import re
 import runpy
 import subprocess
 import tomllib
+from collections import Counter
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from tests.bills import faults_of_bill
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-OURS = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
+OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"].startswith("pleura:")}
+BUILT = {name: service for name, service in OURS.items() if "build" in service}
 PROFILES = ("demo", "hl7", "dicomweb", "gpu")
 LOCKED = re.compile(r"(?P<name>[a-z0-9._-]+)==(?P<version>\S+)(?P<digests>( --hash=sha256:[0-9a-f]{64})+)")
 # What a lock for Linux, x86-64 and the Dockerfile's Python is asked about.
@@ -83,14 +85,21 @@ def test_each_service_runs_a_command_of_ours_with_settings_that_exist(name: str)
     assert service["command"][0] in COMMANDS
     variables = {key.variable for key in keys()} | {"PLEURA_CONFIG"}
     assert set(service["environment"]) <= variables
-    assert service["build"]["target"] in _stages()
     assert {"db", "broker"} <= set(service["depends_on"])
 
 
-@pytest.mark.parametrize("name", OURS)
+def test_each_image_is_built_once_and_never_looked_for_in_a_registry() -> None:
+    """Services that share an image would each build it. Compose pulls before it builds, unless it is told not to."""
+    assert Counter(service["image"] for service in BUILT.values()) == Counter({one["image"] for one in OURS.values()})
+    assert {service["pull_policy"] for service in OURS.values()} == {"never"}
+    for service in BUILT.values():
+        assert service["build"]["target"] in _stages()
+
+
+@pytest.mark.parametrize("name", BUILT)
 def test_the_base_image_can_be_pinned_and_is_the_dockerfiles_else(name: str) -> None:
     (base,) = [rest.removeprefix("BASE=") for word, rest in _stages()[""] if word == "ARG"]
-    assert OURS[name]["build"]["args"] == {"BASE": f"${{PLEURA_BASE:-{base}}}"}
+    assert BUILT[name]["build"]["args"] == {"BASE": f"${{PLEURA_BASE:-{base}}}"}
 
 
 def test_nothing_is_published_but_what_must_be_reached() -> None:
