@@ -46,7 +46,7 @@ from node.monitoring.certificates import check_certificates, check_tls
 from node.monitoring.check import Check, with_effect
 from node.monitoring.disk import check_room
 from node.monitoring.extras import missing_extras
-from node.monitoring.parts import check_parts
+from node.monitoring.parts import check_device, check_parts
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_dicomweb, check_hl7, check_listener
 from node.monitoring.queue_health import check_queues, unserved_here
@@ -228,6 +228,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
             found = f"a job has waited for {oldest / 60:.0f} min ({count} waiting)"
             remedy = "see the log of the workers; if jobs end there, the machine is too slow: start more workers"
             yield Check("workers", False, found, remedy, "New images wait about as long until they are analysed.")
+        yield from check_device(settings.workers.device, Statistics(engine).workers(utc_now() - _LATELY))
         if settings.admin.enabled and not Accounts(engine).users():
             hint = "pleura user add NAME --role admin"
             yield Check("users", True, "nobody can log in to the admin page yet", hint)
@@ -235,7 +236,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
         yield from _on_hold(engine)
         policy = AssociationPolicy(settings.listener)
         with engine.connect() as connection:
-            yield from (_failure(one, settings.site.zone) for one in problems(connection))
+            yield from (_failure(one, settings) for one in problems(connection))
             callers = rejected_associations.latest(connection, utc_now() - _LATELY)
             yield from check_decisions(settings, images_by_rule(connection, utc_now() - _LATELY))
         for one in callers[:_CALLERS]:
@@ -260,16 +261,20 @@ def _check_limits(engine: Engine, settings: Settings) -> Iterator[Check]:
         yield room
 
 
-def _failure(problem: Problem, zone: tzinfo) -> Check:
-    """What fails for one cause: given up, or tried again by itself."""
+def _failure(problem: Problem, settings: Settings) -> Check:
+    """What fails for one cause: given up, or tried again by itself, which is a hint until it is late."""
     part = "jobs" if problem.entity == "job" else f"deliveries to {problem.destination}"
+    zone = settings.site.zone
     since = for_people(problem.since, zone)
     if problem.failed:
         found = f"{problem.failed} given up since {since}: {problem.error}"
         return Check(part, False, found, f"{remedy(problem.error)} Then `pleura retry --all`")
     found = f"{problem.retrying} cannot be done since {since}: {problem.error}"
     when = f", next at {for_people(problem.next_at, zone)}" if problem.next_at else ""
-    return Check(part, False, found, remedy(problem.error), f"Their studies wait; it is tried again by itself{when}.")
+    late = utc_now() - problem.since > timedelta(seconds=settings.workers.late_job_after_seconds)
+    return Check(
+        part, not late, found, remedy(problem.error), f"Their studies wait; it is tried again by itself{when}."
+    )
 
 
 def _on_hold(engine: Engine) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from config.settings import Settings
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
+from models.runtime.executor import Device, has_gpu
 from node.monitoring.check import EFFECTS, Check
 from workers.analysis_queues import analysis_queues
 from workers.worker_id import RunningPart, running_parts
@@ -79,6 +80,19 @@ def check_parts(settings: Settings) -> Iterator[Check]:
             yield Check("parts", False, f"{words} does not run, and other parts do", remedy, effect)
     if running >= set(names):
         yield Check("parts", True, f"{', '.join(names)} run")
+
+
+def check_device(device: Device, workers: Sequence[RunningWorker]) -> Iterator[Check]:
+    """Where the networks of the latest jobs ran, where the configuration leaves that to what the worker finds."""
+    ran = sorted({one.device for one in workers if one.device})
+    if device != "auto" or not ran:
+        return
+    found = f"workers.device is auto, and the latest jobs ran on: {', '.join(map(str.upper, ran))}"
+    unused = has_gpu() and "gpu" not in ran
+    yield Check("device", True, found, _UNUSED_GPU if unused else "")
+
+
+_UNUSED_GPU = "this machine has a GPU: install what uses it (docs/install.md), or set workers.device to cpu"
 
 
 class PartsWatch:

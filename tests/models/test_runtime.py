@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,7 +17,7 @@ from models.manifest import read_manifest
 from models.model_spec import Activation, LabelSpec, ModelKind, ModelSpec, OutputNames
 from models.runtime import onnx_executor
 from models.runtime.batches import OutOfMemoryError
-from models.runtime.executor import ModelLoadError, ModelOutputError, check_outputs
+from models.runtime.executor import Device, ModelLoadError, ModelOutputError, check_outputs
 from models.runtime.loading import load
 from tests.models.samples import LABELS, SIZE, classifier_graph, detector_graph, manifest
 
@@ -154,6 +156,26 @@ def test_runs_a_detector(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["boxes"][1], [[1, 2, 9, 8], [3, 3, 9, 9]])
 
 
+@pytest.mark.parametrize("device", ["auto", "gpu"])
+def test_onnx_runtime_is_told_not_to_round_to_tensor_float_32(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, device: Device
+) -> None:
+    asked: list[Any] = []
+    session = onnxruntime.InferenceSession
+
+    def started(file: str, options: Any, providers: list[Any]) -> onnxruntime.InferenceSession:
+        asked.extend(providers)
+        return session(file, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", started)
+    monkeypatch.setattr(onnx_executor, "has_gpu", lambda: True)
+    with suppress(ModelLoadError):  # no GPU could be started here, which is an error where one is demanded
+        onnx_executor.OnnxExecutor(spec, device=device)
+    assert [options["use_tf32"] for name, options in asked[:-1] if name == "CUDAExecutionProvider"] == ["0"]
+
+
 @pytest.mark.slow
 def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelSpec, tmp_path: Path) -> None:
     keras = pytest.importorskip("keras", reason="Keras is missing: pip install '.[train]'")
@@ -161,6 +183,11 @@ def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelS
     maps = keras.layers.Conv2D(2, 3, activation="sigmoid", padding="same", name="maps")(image)
     mean = keras.layers.GlobalAveragePooling2D(name="probabilities")(maps)
     keras.Model(image, {"probabilities": mean, "maps": maps}).save(tmp_path / "saved.keras")
+    from tensorflow.config import experimental
+
+    experimental.enable_tensor_float_32_execution(True)  # as TensorFlow comes
+    load(replace(spec, file=tmp_path / "saved.keras"), device="auto")
+    assert not experimental.tensor_float_32_execution_enabled(), "convolutions on a GPU would round to 10 bits"
     executor = load(replace(spec, file=tmp_path / "saved.keras"), device="cpu", batch=4)
     executor.warm()
     images = batch(6)

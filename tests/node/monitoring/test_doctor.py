@@ -564,6 +564,16 @@ def test_destinations_that_hang_cost_together_what_one_costs(bench: Bench, monke
     assert time.monotonic() - begun < 30, "they have a minute each"
 
 
+def test_what_was_tried_once_and_is_tried_again_soon_is_a_hint(bench: Bench) -> None:
+    """A PACS that was restarted for a moment is no reason to call anybody."""
+    _delivery(bench, _retried)
+    bench.set("workers", late_job_after_seconds=10**10)
+    told = CliRunner().invoke(cli, ["--config", str(bench.config()), "doctor", "--json"])
+    assert told.exit_code == 0, told.output
+    assert "1 cannot be done since" in told.output
+    assert "it is tried again by itself, next at" in told.output
+
+
 def test_what_waits_for_a_person_is_a_hint(bench: Bench) -> None:
     _delivery(bench, _held)
     [held] = [check for check in bench.checks() if check.part == "on hold"]

@@ -17,6 +17,7 @@ from pynetdicom.sop_class import (
 
 from config.destinations import Destination
 from config.settings import Models, Settings, Site, Store
+from db.queries.statistics import RunningWorker
 from db.queries.system import Growth
 from node.dicom.instance_store import SET_ASIDE
 from node.monitoring.disk import check_room
@@ -27,7 +28,7 @@ from node.monitoring.health import (
     check_same_findings,
     check_store,
 )
-from node.monitoring.parts import check_parts
+from node.monitoring.parts import check_device, check_parts
 from tests.models.samples import classifier_graph, manifest
 from workers.worker_id import at_place
 
@@ -103,6 +104,18 @@ def test_a_store_that_is_read_only_is_told_as_such(tmp_path: Path) -> None:
         assert list(check_parts(settings)) == []
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def test_where_networks_run_is_told_where_the_worker_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = [RunningWorker(f"w{each}", None, None, 1, None, device) for each, device in enumerate(("cpu", "", "cpu"))]
+    (told,) = check_device("auto", ran)
+    assert (told.ok, told.found, told.remedy) == (True, "workers.device is auto, and the latest jobs ran on: CPU", "")
+    assert list(check_device("gpu", ran)) == list(check_device("auto", [])) == []
+    monkeypatch.setattr("node.monitoring.parts.has_gpu", lambda: True)
+    (told,) = check_device("auto", ran)
+    assert "has a GPU: install what uses it" in told.remedy
+    (told,) = check_device("auto", [*ran, RunningWorker("w9", None, None, 1, None, "gpu")])
+    assert (told.found.endswith(": CPU, GPU"), told.remedy) == (True, "")
 
 
 def _settings(folder: Path, **replaces: str) -> Settings:
