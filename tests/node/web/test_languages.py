@@ -6,7 +6,8 @@ import ast
 import io
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -20,8 +21,10 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from markupsafe import Markup
+from pydantic import SecretStr
 
-from config.settings import Settings, Store
+from config.notifications import Notifications, Webhook
+from config.settings import Broker, Models, Settings, Store
 from db.audit_events import MEANINGS, REMOVED_ENTRIES
 from db.model_states import ModelState
 from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
@@ -29,8 +32,11 @@ from db.user_tables import Role, Verdict
 from models.contract import Zone
 from models.gate import NotAnalysedCode
 from models.model_registry import read_registry
-from node.monitoring import remedies
-from node.monitoring.health import check_store
+from node.monitoring import broker_health, remedies
+from node.monitoring.broker_health import check_broker
+from node.monitoring.certificates import check_certificates
+from node.monitoring.check import Check, with_effect
+from node.monitoring.health import check_models, check_store
 from node.monitoring.queue_health import UnservedQueue, check_queues
 from node.web import languages
 from node.web.formatting import NO_VALUE, Formatting, spaced_words
@@ -38,6 +44,7 @@ from node.web.languages import ENGLISH, LANGUAGES, Catalogue, catalogue_of, lang
 from node.web.stored_texts import PATTERNS
 from tests.node.web.conftest import Site
 from tests.node.web.template_texts import untranslated
+from tests.ports import free_port
 from workers.laterality import BOTH, LEFT, RIGHT, UNKNOWN, place_text
 from workers.results.result_kinds import LABELS
 
@@ -260,6 +267,34 @@ def test_what_the_system_page_checks_is_translated(tmp_path: Path) -> None:
     assert shown[0] == "ein Job wartet seit 12 min: kein Worker arbeitet jobs ab (1 warten)"
     assert shown[1].startswith("starten Sie `pleura serve` oder `pleura worker --queue jobs`; ")
     assert "auf einem Rechner mit GPU" in shown[3]
+
+
+def _untranslated(checks: Iterable[Check]) -> list[str]:
+    """What a German system page would show of them in English."""
+    shown = catalogue_of(GERMAN).stored
+    return [
+        text for check in checks for text in (check.found, check.remedy, check.effect) if text and shown(text) == text
+    ]
+
+
+def test_a_broker_that_cannot_be_used_is_told_in_german(tmp_path: Path) -> None:
+    texts = [text for _, *each in broker_health._KNOWN for text in each]
+    assert [text for text in texts if catalogue_of(GERMAN).stored(text) == text] == []
+    without = Broker(server=tmp_path / "none")
+    brokers = [without, Broker(url=f"redis://127.0.0.1:{free_port()}/0"), Broker(url="redis://h:port/0")]
+    checks = [with_effect(check_broker(Settings(store=Store(folder=tmp_path), broker=one))) for one in brokers]
+    assert not any(check.ok for check in checks)
+    assert _untranslated(checks) == []
+    assert catalogue_of(GERMAN).stored(checks[1].found).endswith(": dort lauscht nichts")
+
+
+def test_models_and_certificates_that_cannot_be_used_are_told_in_german(tmp_path: Path) -> None:
+    (tmp_path / "list.pem").write_text("nothing", encoding="utf-8")
+    webhook = Webhook(enabled=True, url="https://his/", secret=SecretStr("x" * 32), ca_file=tmp_path / "list.pem")
+    settings = Settings(models=Models(active=("chest-clasifier",)), notifications=Notifications(webhook=webhook))
+    checks = [check_models(settings), *check_certificates(settings)]
+    assert [check.ok for check in checks] == [False, False]
+    assert _untranslated([checks[0], replace(checks[1], found="")]) == []
 
 
 @pytest.mark.parametrize(
