@@ -85,7 +85,7 @@ class TextFormatter(logging.Formatter):
         """Format one line; an exception follows on lines of its own."""
         job = getattr(record, "job", None)
         head = f"{_time(record)} {record.levelname:<7} {record.name}" + (f" job={job}" if job is not None else "")
-        text = f"{head} {escaped(record.getMessage())}"
+        text = f"{head} {escaped(_message(record))}"
         return text if record.exc_info is None else f"{text}\n{_indented(self.formatException(record.exc_info))}"
 
 
@@ -98,13 +98,19 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if getattr(record, "job", None) is not None:
             entry["job"] = getattr(record, "job", None)
         if record.exc_info is not None:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The text of a line. Celery breaks its own into several, which would be seen as an escaped line break here."""
+    text = record.getMessage()
+    return " ".join(text.split()) if record.name.partition(".")[0] == "celery" else text
 
 
 def _indented(text: str) -> str:

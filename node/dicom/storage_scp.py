@@ -45,7 +45,7 @@ from node.dicom.spool import (
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.tls_handshake import Handshakes
 from node.dicom.upper_layer.choice import upper_layer
-from node.dicom.upper_layer.connection import Connection, Handlers, Receiving, UpperLayer
+from node.dicom.upper_layer.connection import CLOSED, Connection, Handlers, Receiving, UpperLayer
 from node.listener_metrics import Instruments
 from workers.tls import PeerCertificate, TlsProblem, listener_contexts, peer_certificate
 
@@ -227,7 +227,8 @@ class StorageScp:
         if connection.titles is not None and why:
             log.warning("association %s ended: %s", _parties(association), why)
         elif why:
-            log.info("connection from %s ended: %s", association.requestor.address, why)
+            level = logging.DEBUG if why == CLOSED else logging.INFO
+            log.log(level, "connection from %s ended: %s", association.requestor.address, why)
 
     def _on_requested(self, event: evt.Event) -> None:
         """Reject an unknown caller; accept a known one with the supported presentation contexts."""

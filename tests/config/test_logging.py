@@ -4,8 +4,10 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from celery.worker.consumer.consumer import CONNECTION_ERROR
 
 from config.logging import configure, job_in_log, keeping_warnings
 from config.settings import Logs
@@ -59,6 +61,20 @@ def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].endswith(r"from A\r\n" + forged + r"\x1b[2J\u2028")
     assert all(line.startswith("  ") for line in lines[1:])
     assert f"  {forged}" in lines
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_celery_writes_on_several_lines_is_one(
+    form: Literal["text", "json"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(Logs(format=form))
+    name = "celery.worker.consumer.consumer"
+    logging.getLogger(name).error(
+        CONNECTION_ERROR, "redis://broker:6379/0", "refused", "Trying again in 2.00 seconds...\n"
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "redis://broker:6379/0: refused. Trying again in 2.00 seconds..." in line
+    assert "\\n" not in line
 
 
 def test_libraries_that_quote_values_are_not_heard(capsys: pytest.CaptureFixture[str]) -> None:

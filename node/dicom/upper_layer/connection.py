@@ -12,6 +12,9 @@ from pynetdicom.association import Association
 from config.listener import Listener
 from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand
 
+CLOSED = "the connection was closed or broken"
+"""Why a connection has ended whose peer has said nothing: that is what health checks and load balancers do."""
+
 Answering = Callable[[SpooledInstance, StoreCommand], Answer]
 """Answers a C-STORE-RQ whose data set has arrived; never raises."""
 

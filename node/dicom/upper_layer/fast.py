@@ -23,7 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 
 from node.dicom.upper_layer.buffered_socket import LONGEST_REQUEST, BufferedSocket, TlsBufferedSocket
-from node.dicom.upper_layer.connection import Connection, Handlers, Receiving
+from node.dicom.upper_layer.connection import CLOSED, Connection, Handlers, Receiving
 from node.dicom.upper_layer.dimse import StorageDimse
 from node.dicom.upper_layer.fragments import P_DATA, FragmentReader, InvalidPduError, MinimumRate, Take
 from node.dicom.upper_layer.waking import POLL_SECONDS, Checkpoint, NotifyingQueue
@@ -39,7 +39,7 @@ _ENDS = {
     "Evt15": "the listener aborted it",
     "Evt12": "",
     "Evt14": "",
-    "Evt17": "the connection was closed or broken",
+    "Evt17": CLOSED,
 }
 _A_ASSOCIATE_RQ = 0x01
 _TITLES_END = 42  # PS3.8 table 9-11

@@ -16,7 +16,7 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 from node.dicom.spool import Answer, SpooledInstance, StoreCommand, plain
-from node.dicom.upper_layer.connection import Handlers, Receiving
+from node.dicom.upper_layer.connection import CLOSED, Handlers, Receiving
 from workers.tls import shut_down
 
 _HIGH = 0x0001  # PS3.7 9.3.1.1, Priority
@@ -45,7 +45,7 @@ class StockConnection:
         """Why the association did not end by a release, for the log; empty if it did, or was never requested."""
         if self._expected or self.association.is_released:
             return ""
-        return self._why or ("it was aborted" if self.association.is_aborted else "the connection was closed or broken")
+        return self._why or ("it was aborted" if self.association.is_aborted else CLOSED)
 
     @property
     def ended(self) -> bool:

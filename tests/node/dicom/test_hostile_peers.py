@@ -252,6 +252,17 @@ def test_a_rejected_association_is_one_line_whatever_its_titles_are(
     assert len(lines(caplog, shown)) == 1
 
 
+def test_who_only_looks_whether_the_port_is_open_makes_no_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A load balancer looks every few seconds."""
+    caplog.set_level(logging.DEBUG, "node.dicom")
+    with listening(tmp_path, Listener(port=0)) as node:
+        socket.create_connection(("127.0.0.1", node.port)).close()
+        assert eventually(lambda: bool(lines(caplog, "connection from 127.0.0.1 ended")))
+    assert [one.levelname for one in caplog.records if "127.0.0.1" in one.getMessage()] == ["DEBUG"]
+
+
 @pytest.mark.parametrize(
     ("sent", "why"),
     [
