@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select
 
 from db.states import DeliveryState, JobState
-from db.tables import Delivery, Job
+from db.tables import Delivery, Destination, Job
 
 Entity = Literal["job", "delivery"]
 
@@ -80,7 +80,22 @@ def problems(connection: Connection) -> tuple[Problem, ...]:
             known = found.get(key)
             if known is not None and len(known.study_ids) < _EXAMPLES and row.study_id not in known.study_ids:
                 found[key] = replace(known, study_ids=(*known.study_ids, row.study_id))
-    return tuple(sorted(found.values(), key=lambda one: (not one.failed, -one.count)))
+    rests = _resting(connection)
+    ordered = sorted(found.values(), key=lambda one: (not one.failed, -one.count))
+    return tuple(replace(one, next_at=_called_at(one, rests.get(one.destination))) for one in ordered)
+
+
+def _resting(connection: Connection) -> dict[str, datetime]:
+    """Until when nobody calls a destination that did not answer."""
+    query = select(Destination.name, Destination.open_until).where(Destination.open_until.is_not(None))
+    return {row.name: row.open_until for row in connection.execute(query)}
+
+
+def _called_at(problem: Problem, rests_until: datetime | None) -> datetime | None:
+    """The next attempt of what fails: what is due waits until its destination may be called again."""
+    if problem.next_at is None or rests_until is None:
+        return problem.next_at
+    return max(problem.next_at, rests_until)
 
 
 def failing(

@@ -47,6 +47,14 @@ def test_one_outage_is_one_problem(database: Database) -> None:
     assert (second.entity, second.destination, second.count, second.study_ids) == ("job", "", 1, (3,))
 
 
+def test_the_next_attempt_is_not_before_the_destination_may_be_called(database: Database) -> None:
+    """What comes while it rests is due at once, and is not sent before."""
+    _outage(database)
+    DestinationLeases(database.engine).record_no_answer("pacs", NOW + 2 * HOUR)
+    (problem,) = database.read(problems)
+    assert problem.next_at == NOW + 2 * HOUR
+
+
 def test_what_is_on_hold_has_not_failed(database: Database) -> None:
     delivery = finished(database)[1][0]
     database.write(deliveries.claim, delivery, "w1", NOW, MINUTE)
