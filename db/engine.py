@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 
@@ -266,6 +266,21 @@ def schema_problem(engine: Engine) -> str | None:
             f"the schema is at revision {current}, older than this version needs; `pleura serve` brings it up to date"
         )
     return f"the schema is at revision {current}, which a newer version of Pleura has made; install that version"
+
+
+def missing_columns(engine: Engine) -> tuple[str, ...]:
+    """Columns, as ``table.column``, that this version needs and a database of its own revision lacks.
+
+    Until the first release the only migration is edited in place, so what a version before has made may lack some.
+    """
+    from db import audit_tables, order_tables, user_tables  # noqa: F401 - they add their tables
+    from db.tables import Base
+
+    there = {
+        name: {each["name"] for each in columns} for (_, name), columns in inspect(engine).get_multi_columns().items()
+    }
+    wanted = ((table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns)
+    return tuple(f"{table}.{column}" for table, column in wanted if column not in there.get(table, ()))
 
 
 def _alembic_config() -> Any:

@@ -23,7 +23,7 @@ from config.tls import Tls
 from db import audit, audit_chain, audit_feed, notifications, rejected_associations
 from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
-from db.engine import connect, schema_problem
+from db.engine import connect, missing_columns, schema_problem
 from db.errors import DatabaseURLError
 from db.jobs import as_many_wait
 from db.queries.metrics import waiting
@@ -65,6 +65,7 @@ from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)
 _CALLERS = 3
+_COLUMNS = 5
 _PEER_SECONDS = 5.0
 _AT_ONCE = 8
 _LATEST_ENTRIES = 1000
@@ -169,6 +170,7 @@ def check_database(settings: Settings) -> Check:
     try:
         engine.connect().close()
         problem = schema_problem(engine)
+        missing = () if problem else missing_columns(engine)
     except SQLAlchemyError as error:
         found = connection_problem(error, engine.url)
         return Check("database", False, found.sentence, found.remedy)
@@ -178,6 +180,9 @@ def check_database(settings: Settings) -> Check:
         return Check("database", True, problem)
     if problem:
         return Check("database", False, problem, "or restore the backup that was made before the upgrade")
+    if missing:
+        found = f"it was made before the first release and lacks {', '.join(missing[:_COLUMNS])}: no job can be ended"
+        return Check("database", False, found, "keep it aside, name an empty one, and send the studies again")
     return Check("database", True, "answers, schema is up to date")
 
 

@@ -242,6 +242,13 @@ def _held(database: Database, delivery: int) -> object:
     return database.write(deliveries.hold, delivery, "d1", "another patient there", NOW)
 
 
+def _column_is_missing(bench: Bench) -> None:
+    engine = connect(f"sqlite:///{bench.sqlite()}")
+    with writing(engine).begin() as connection:
+        connection.execute(text("ALTER TABLE findings DROP COLUMN lungs_by"))
+    engine.dispose()
+
+
 def _other_clock(bench: Bench) -> None:
     """A server whose clock is 90 s behind: its connections find another function of that name first."""
     server = bench.postgres()
@@ -479,6 +486,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
         "destination pacs",
         "ARCHIVE on 127.0.0.1:1 cannot be reached",
         "host and port are right",
+    ),
+    "database is of another day": (
+        _column_is_missing,
+        "database",
+        "it was made before the first release and lacks findings.lungs_by",
+        "send the studies again",
     ),
     "destination was down": (
         lambda b: _delivery(b, _retried),
