@@ -52,6 +52,15 @@ def quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pynetdicom(\.|$)")
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+    logging.getLogger("pynetdicom.transport").addFilter(_is_news)
+
+
+_TOLD_BY_US = ("Association request failed", "TCP Initialisation Error")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether nobody else tells it: that a peer cannot be reached is a line of ours, with its consequence."""
+    return not record.getMessage().startswith(_TOLD_BY_US)
 
 
 def silence_libraries() -> None:

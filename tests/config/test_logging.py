@@ -11,6 +11,8 @@ from celery.worker.consumer.consumer import CONNECTION_ERROR
 
 from config.logging import configure, job_in_log, keeping_warnings
 from config.settings import Logs
+from node.dicom.storage_scu import Peer, SendError, echo
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +63,17 @@ def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].endswith(r"from A\r\n" + forged + r"\x1b[2J\u2028")
     assert all(line.startswith("  ") for line in lines[1:])
     assert f"  {forged}" in lines
+
+
+def test_a_peer_that_cannot_be_reached_is_no_error_of_a_library_beside_our_own_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(Logs())
+    with pytest.raises(SendError, match="cannot be reached"):
+        echo(Peer("127.0.0.1", free_port(), "PACS", "PLEURA", 1.0))
+    assert capsys.readouterr().err == ""
+    logging.getLogger("pynetdicom.transport").error("another one")
+    assert "another one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
