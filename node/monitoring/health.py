@@ -181,8 +181,8 @@ def check_database(settings: Settings) -> Check:
     if problem:
         return Check("database", False, problem, "or restore the backup that was made before the upgrade")
     if missing:
-        found = f"it was made before the first release and lacks {', '.join(missing[:_COLUMNS])}: no job can be ended"
-        return Check("database", False, found, "keep it aside, name an empty one, and send the studies again")
+        lacks = f"it was made before the first release and lacks {', '.join(missing[:_COLUMNS])}: no job can be ended"
+        return Check("database", False, lacks, "keep it aside, name an empty one, and send the studies again")
     return Check("database", True, "answers, schema is up to date")
 
 

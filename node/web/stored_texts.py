@@ -296,6 +296,48 @@ SENTENCES = (
         "If you know this system, add it to the configuration and restart the node. From then on only listed peers are"
         " accepted, on this machine too."
     ),
+    # Why a caller was refused, and what helps (node.dicom.association_policy, workers.tls)
+    gettext_noop("calling AE title not recognized"),
+    gettext_noop("calling AE title not recognized from this address"),
+    gettext_noop("calling AE title not recognized without TLS"),
+    gettext_noop("calling AE title not recognized with this certificate"),
+    gettext_noop("called AE title not recognized"),
+    gettext_noop("the maximum number of associations is open"),
+    gettext_noop("the maximum number of associations from this address is open"),
+    gettext_noop("TLS: the handshake failed"),
+    gettext_noop("The log of the peer says more."),
+    gettext_noop("TLS: the peer ended the handshake"),
+    gettext_noop("Perhaps it does not speak TLS on this port; the log of the peer says more."),
+    gettext_noop("TLS: the files of [tls] cannot be used"),
+    gettext_noop("Run `pleura doctor`, and correct what it says of TLS."),
+    gettext_noop("TLS: the peer's certificate is for another name"),
+    gettext_noop("Correct destinations[].host, or name the peer's certificate in destinations[].certificates."),
+    gettext_noop("TLS: the peer's certificate is not for this use"),
+    gettext_noop(
+        "Get one with the extended key usage clientAuth for a peer that calls, serverAuth for one that is called."
+    ),
+    gettext_noop("TLS: the peer does not accept our certificate"),
+    gettext_noop("Give the peer the CA of tls.certificate; it must allow that certificate for clients and servers."),
+    gettext_noop("TLS: the peer shows no certificate"),
+    gettext_noop("Give the peer a certificate and its key."),
+    gettext_noop("TLS: the peer does not speak TLS on this port"),
+    gettext_noop("Switch TLS on at the peer, or use the port without TLS."),
+    gettext_noop("TLS: the peer offers neither TLS 1.2 nor TLS 1.3"),
+    gettext_noop("Update the peer: older versions are not secure (RFC 8996)."),
+    gettext_noop("TLS: no cipher suite in common"),
+    gettext_noop("Let the peer offer ECDHE with AES-GCM or ChaCha20 (RFC 9325), or TLS 1.3."),
+    gettext_noop("TLS: the peer's certificate is not of a CA in tls.ca"),
+    gettext_noop("If you trust that CA, add its certificate to tls.ca."),
+    gettext_noop("TLS: there is no valid revocation list for the peer's certificate"),
+    gettext_noop("Fetch the newest list of each CA in tls.ca into tls.crl."),
+    gettext_noop("TLS: the peer's certificate was revoked by its CA"),
+    gettext_noop("Get a new one for the peer, if it is yours."),
+    gettext_noop("TLS: the peer's certificate is not valid yet"),
+    gettext_noop("Compare the clocks of both machines."),
+    gettext_noop("TLS: the peer's certificate has expired"),
+    gettext_noop("Renew it at the peer."),
+    gettext_noop("TLS: the peer asks for our certificate"),
+    gettext_noop("Set tls.certificate."),
     # Causes in the history
     gettext_noop("no further image has arrived"),
     gettext_noop("claimed"),
@@ -479,6 +521,13 @@ PATTERNS = (
     # Advice
     gettext_noop("Let {title} call {own}, not {called}."),
     gettext_noop("Let {title} call {own}, not {called}; add it to the configuration too."),
+    gettext_noop("Add {address} to the addresses of the [[listener.peers]] with ae_title = {title}."),
+    gettext_noop("Find out why so many are open at a time, or raise {name} ({number} now)."),
+    gettext_noop("Let {title} call by TLS, on port {number}: its [[listener.peers]] names certificates."),
+    gettext_noop(
+        "If {title} has a new certificate, add its name or fingerprint, which the log of the listener "
+        "tells, to the certificates of its [[listener.peers]]."
+    ),
     gettext_noop("{measure}, median and quartiles"),
     # Where a destination is
     gettext_noop("{word_title} at {word_host}:{number}"),

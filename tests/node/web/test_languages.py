@@ -23,8 +23,11 @@ from babel.messages.pofile import read_po
 from markupsafe import Markup
 from pydantic import SecretStr
 
+from config.listener import Listener
+from config.listener import Peer as ListedPeer
 from config.notifications import Notifications, Webhook
-from config.settings import Broker, Models, Settings, Store
+from config.servers import Broker
+from config.settings import Models, Settings, Store
 from db.audit_events import MEANINGS, REMOVED_ENTRIES
 from db.model_states import ModelState
 from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
@@ -32,6 +35,8 @@ from db.user_tables import Role, Verdict
 from models.contract import Zone
 from models.gate import NotAnalysedCode
 from models.model_registry import read_registry
+from node.dicom import association_policy
+from node.dicom.association_policy import AssociationPolicy
 from node.monitoring import broker_health, remedies
 from node.monitoring.broker_health import check_broker
 from node.monitoring.certificates import check_certificates
@@ -45,6 +50,7 @@ from node.web.stored_texts import PATTERNS
 from tests.node.web.conftest import Site
 from tests.node.web.template_texts import untranslated
 from tests.ports import free_port
+from workers import tls
 from workers.laterality import BOTH, LEFT, RIGHT, UNKNOWN, place_text
 from workers.results.result_kinds import LABELS
 
@@ -236,6 +242,26 @@ def _stored() -> Iterator[str]:
     yield from (advice for _, advice in remedies._REMEDIES)
     yield from (code.sentence for code in NotAnalysedCode)
     yield from _sentences_of("node/dicom/eligibility.py", "_reason")
+    yield from _refusals()
+
+
+def _refusals() -> Iterator[str]:
+    """Why a caller may be refused, and what the page advises then."""
+    rejections = [each for each in vars(association_policy).values() if isinstance(each, association_policy.Rejection)]
+    ports = Listener(host="0.0.0.0", peers=(ListedPeer(ae_title="PACS", addresses=("10.0.0.1",)),))
+    for policy in (AssociationPolicy(ports), AssociationPolicy(Listener())):
+        for each in rejections:
+            yield each.why
+            for called in ("PLEURA", "WRONG"):
+                yield policy.advice("PACS", called, "10.0.0.9", each.why).sentence
+    for problem in (
+        tls.NO_HANDSHAKE,
+        tls.ENDED,
+        tls.FILES,
+        *tls._BY_VERIFICATION.values(),
+        *dict(tls._BY_REASON).values(),
+    ):
+        yield from (problem.why, problem.remedy)
 
 
 def _sentences_of(path: str, function: str) -> Iterator[str]:
@@ -301,6 +327,8 @@ def test_models_and_certificates_that_cannot_be_used_are_told_in_german(tmp_path
     ("stored", "shown"),
     [
         ("follows from lung opacity", "folgt aus: Lungenverschattung"),
+        ("called AE title not recognized", "gerufener AE-Titel nicht bekannt"),
+        ("called AE title ARCHIVE", "gerufener AE-Titel ARCHIVE"),
         (
             "Revision 2 replaces it: it must be removed there.",
             "Revision 2 ersetzt es: Es muss dort entfernt werden.",
