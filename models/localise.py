@@ -79,8 +79,11 @@ def without_specks(mask: Mask, minimum: int) -> Mask:
         return mask
     regions = _regions(rows, starts, ends)
     areas = np.bincount(regions, weights=ends - starts)
+    large = areas[regions] >= minimum
+    if large.all():
+        return mask
     kept = np.zeros_like(mask)
-    for run in np.flatnonzero(areas[regions] >= minimum):
+    for run in np.flatnonzero(large):
         kept[rows[run], starts[run] : ends[run]] = True
     return kept
 

@@ -185,12 +185,13 @@ def _grown(mask: Mask, by: int = 1) -> Mask:
 
 def _share(marked: Mask, lung: Mask, wide: Mask) -> LungShare:
     """How much of a lung is marked, and in which thirds of its height what is marked lies, the margin included."""
-    share = float((marked & lung).sum() / max(1, lung.sum()))
-    inside = marked & wide
-    if inside.sum() < LEAST_PART * marked.sum() and share < LEAST_SHARE:
+    # Counted, for numpy adds up truth values one by one.
+    share = float(np.count_nonzero(marked & lung)) / max(1, int(np.count_nonzero(lung)))
+    in_row = np.count_nonzero(marked & wide, axis=1)
+    if in_row.sum() < LEAST_PART * np.count_nonzero(marked) and share < LEAST_SHARE:
         return LungShare(share)
     rows = np.flatnonzero(lung.any(axis=1))
     edges = np.linspace(rows[0], rows[-1] + 1, 4)[1:3]
-    counts = np.bincount(np.searchsorted(edges, np.nonzero(inside)[0] + 0.5), minlength=3)
+    counts = np.bincount(np.searchsorted(edges, np.arange(len(in_row)) + 0.5), weights=in_row, minlength=3)
     zones = [zone for zone, count in zip(Zone, counts, strict=True) if count and count >= LEAST_ZONE * counts.sum()]
     return LungShare(share, tuple(zones))
