@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from db.holds import send_recorded
 from db.instance_statements import insert_or_ignore
@@ -59,25 +59,39 @@ def waiting_jobs(connection: Connection, at_most: int) -> int:
     return int(connection.execute(select(func.count()).select_from(waiting)).scalar_one())
 
 
-def note_request(connection: Connection, study_instance_uid: str, now: datetime, *, for_prior: bool = False) -> None:
+def note_request(
+    connection: Connection, study_instance_uid: str, now: datetime, *, for_prior: bool = False
+) -> datetime:
     """Note that the images of a study are asked for; a study that came by itself before stays as it is.
 
     ``for_prior``: only to compare a newer study with it.
+
+    Returns:
+        When this pull ends at the latest: its name for :func:`end_request`.
     """
     pulled, ends = BackfilledStudy, now + LONGEST_PULL
     noted = pulled.study_instance_uid == study_instance_uid
     if _is_here(connection, study_instance_uid):
         connection.execute(update(pulled).where(noted).values(pull_ends_at=ends))
-        return
+        return ends
+    # Where another process pulls it too, each image comes twice: by its end it differs from a pull that is alone.
+    beside = ends + timedelta(seconds=1)
+    values = {"requested_at": now, "pull_ends_at": beside} | ({} if for_prior else {"for_prior": False})
+    if connection.execute(update(pulled).where(noted, pulled.pull_ends_at > now).values(**values)).rowcount:
+        return beside
     connection.execute(delete(pulled).where(noted))
     row = {"study_instance_uid": study_instance_uid, "requested_at": now, "pull_ends_at": ends, "for_prior": for_prior}
     connection.execute(insert_or_ignore(connection, pulled).values(row))
+    return ends
 
 
-def end_request(connection: Connection, study_instance_uid: str, now: datetime) -> None:
-    """Note that the pull has ended. Where nothing came, the note is taken back: the study may come by itself."""
+def end_request(connection: Connection, study_instance_uid: str, ends: datetime, now: datetime) -> None:
+    """Note that the pull that :func:`note_request` has named ``ends`` has ended, unless another one began after it.
+
+    Where nothing came, the note is taken back: the study may come by itself.
+    """
     pulled = BackfilledStudy
-    noted = pulled.study_instance_uid == study_instance_uid
+    noted = and_(pulled.study_instance_uid == study_instance_uid, pulled.pull_ends_at == ends)
     if _is_here(connection, study_instance_uid):
         connection.execute(update(pulled).where(noted).values(pull_ends_at=now))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def backfill(
     if begin > end:
         raise click.BadParameter(f"{begin} is after {end}", param_hint="--from")
     wanted = modalities or settings.eligibility.modalities
-    with stop_on_signals() as stop:
+    with stop_on_signals(waits_for="the study that is being pulled") as stop:
         outcome = _run(settings, peer, (begin, end), wanted, stop, dry_run=dry_run, quiet=as_json)
     if as_json:
         print_json(asdict(outcome) | {"archive": peer.name, "from": begin, "to": end, "dry_run": dry_run})
@@ -108,7 +108,11 @@ def _run(
     with Progress(*columns, console=console, disable=quiet) as progress:
         task = progress.add_task(f"studies of {peer.name}", total=None)
 
+        so_far = BackfillOutcome()
+
         def report(outcome: BackfillOutcome, total: int) -> None:
+            nonlocal so_far
+            so_far = outcome
             progress.update(task, completed=outcome.studies, total=total)
             if run_id is not None:
                 database.write(store.keep_outcome, run_id, outcome, utc_now())
@@ -117,6 +121,8 @@ def _run(
             outcome = run(days_between(*days), modalities, tools, report, dry_run=dry_run)
         except PeerError as error:
             outcome = BackfillOutcome(problem=f"{peer.name} cannot be searched: {error}")
+        except KeyboardInterrupt:
+            outcome = replace(so_far, problem="ended in the midst of a study; the next run goes on")
     if run_id is not None:
         database.write(store.keep_outcome, run_id, outcome, utc_now(), ended=True)
     return outcome

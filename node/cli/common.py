@@ -109,12 +109,21 @@ def database_opens(settings: Settings, stop: threading.Event) -> bool:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
+def stop_on_signals(*, waits_for: str = "") -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set.
+
+    ``waits_for`` (for a command that a person has started): what is ended before it stops, which they are told. A
+    second SIGINT raises KeyboardInterrupt then.
+    """
     stop = threading.Event()
 
     def _set(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+        del frame
+        if waits_for and signum == signal.SIGINT:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            # Not by Python's stream, which the signal may have met in the midst of a line.
+            os.write(2, f"pleura: stops after {waits_for}; Ctrl-C again ends at once\n".encode())
         stop.set()
 
     previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {

@@ -15,7 +15,7 @@ from db.records import IS_PRIOR, FindingRecord, NotEligible, RejectionNote
 from db.states import DeliveryState, StudyState
 from db.study_status import report
 from tests.commands import receive_message, record_instance, study_facts
-from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finding, outcome, received, result, study_of
+from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, finding, outcome, received, result, study_of
 from tests.db.test_orders import message
 
 WAIT = 2 * MINUTE
@@ -93,7 +93,7 @@ def test_what_was_pulled_is_silent_and_off_the_worklist(database: Database) -> N
 @pytest.mark.parametrize("again", [True, False])
 def test_a_prior_that_comes_by_itself_as_well_is_silent_no_more(database: Database, again: bool) -> None:
     """Its sender was slower than we: what is critical on a film of last night must be told, and leave."""
-    database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    ends = database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
     prior = film(database, 2, "20260228")
     record_instance(database, received(9, 2, patient_id="P1"), NotEligible("derived", "It is derived."), PIPELINE, NOW)
     job = database.read(_job_of, prior)
@@ -101,7 +101,7 @@ def test_a_prior_that_comes_by_itself_as_well_is_silent_no_more(database: Databa
     made = outcome(200, findings=(finding(),), recorded=IS_PRIOR)
     assert database.write(jobs.finish, job, "w1", made, NOW) == ()
     database.write(priors.take_off_worklist, uid_of(2), NOW)
-    database.write(backfill.end_request, uid_of(2), NOW)
+    database.write(backfill.end_request, uid_of(2), ends, NOW)
     record_instance(
         database, received(9, 2, patient_id="P1"), NotEligible("derived", "It is derived."), PIPELINE, NOW + HOUR
     )
@@ -117,11 +117,35 @@ def test_a_prior_that_comes_by_itself_as_well_is_silent_no_more(database: Databa
     assert {row.state for row in sent} == {DeliveryState.PENDING}
 
 
+@pytest.mark.parametrize("for_prior", [True, False])
+def test_what_two_pulls_at_once_bring_twice_does_not_come_by_itself(database: Database, for_prior: bool) -> None:
+    first = database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    second = database.write(backfill.note_request, uid_of(2), NOW + SECOND, for_prior=for_prior)
+    values = {"patient_id": "P1", "study_date": "20260101", "view": "PA"}
+    record_instance(database, received(1, 2, **values), None, PIPELINE, NOW + MINUTE)
+    database.write(backfill.end_request, uid_of(2), first, NOW + MINUTE)
+    for image in (1, 3):  # the other one still sends
+        record_instance(database, received(image, 2, **values), None, PIPELINE, NOW + 2 * MINUTE)
+    database.write(backfill.end_request, uid_of(2), second, NOW + 3 * MINUTE)
+    facts = study_facts(database, study_of(database, 2))
+    assert (facts.pulled, facts.only_prior) == (True, for_prior)
+    record_instance(database, received(1, 2, **values), None, PIPELINE, NOW + HOUR)
+    assert not study_facts(database, study_of(database, 2)).pulled, "its modality sends it as well"
+
+
+def test_a_pull_that_brings_nothing_ends_no_other(database: Database) -> None:
+    first = database.write(backfill.note_request, uid_of(2), NOW)
+    database.write(backfill.note_request, uid_of(2), NOW + SECOND)
+    database.write(backfill.end_request, uid_of(2), first, NOW + MINUTE)
+    film(database, 2, "20260101")
+    assert study_facts(database, study_of(database, 2)).pulled
+
+
 def test_what_a_pull_brings_does_not_come_by_itself(database: Database) -> None:
-    database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    ends = database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
     prior = film(database, 2, "20260101")
     database.write(priors.take_off_worklist, uid_of(2), NOW)
-    database.write(backfill.end_request, uid_of(2), NOW)
+    database.write(backfill.end_request, uid_of(2), ends, NOW)
     database.write(backfill.note_request, uid_of(2), NOW + HOUR)
     for image in (1, 3):  # a series of which an image was missing is pulled as a whole
         values = {"patient_id": "P1", "study_date": "20260101", "view": "PA"}

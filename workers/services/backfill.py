@@ -141,13 +141,13 @@ def complete_study(
             return None
         if dry_run:
             return sum(len(images) for images in missing.values())
-        if silent:
-            tools.database.write(store.note_request, uid, tools.clock(), for_prior=for_prior)
+        noted = tools.database.write(store.note_request, uid, tools.clock(), for_prior=for_prior) if silent else None
         try:
             for series in missing:
                 archive.pull(uid, series)
         finally:
-            tools.database.write(store.end_request, uid, tools.clock())
+            if noted is not None:
+                tools.database.write(store.end_request, uid, noted, tools.clock())
     now_held = tools.database.read(store.held_images, uid)
     absent = sum(len(images - now_held.get(series, frozenset())) for series, images in missing.items())
     if absent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from pydicom.uid import (
 
 from config.settings import load
 from db.engine import connect, migrate
-from node.cli.common import SERVICES
+from node.cli.common import SERVICES, stop_on_signals
 from node.cli.main import COMMANDS, cli
 from node.cli.results import _print
 from node.cli.user import _ask_password
@@ -179,6 +180,15 @@ def test_no_file_gets_the_number_of_a_standard_stream() -> None:
     script += "sys.exit(open(sys.executable).fileno())"
     done = subprocess.run(["sh", "-c", '"$0" -P -c "$1" <&- >&- 2>&-', sys.executable, script])
     assert done.returncode > 2
+
+
+def test_a_second_interrupt_ends_a_command_that_waits(capfd: pytest.CaptureFixture[str]) -> None:
+    with stop_on_signals(waits_for="the study") as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(5)
+        assert capfd.readouterr().err == "pleura: stops after the study; Ctrl-C again ends at once\n"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def _capture() -> Dataset:
