@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
@@ -36,6 +37,20 @@ def test_it_starts_a_command_of_ours_with_settings_that_exist() -> None:
 def test_what_it_makes_is_private() -> None:
     found = service()
     assert (found["UMask"], found["StateDirectoryMode"]) == ("0077", "0700")
+
+
+def test_what_no_restart_can_help_is_not_restarted(tmp_path: Path) -> None:
+    """A key that is misspelt ended the service every five seconds, for ever."""
+    (tmp_path / "wrong.toml").write_text("foo = 1", encoding="utf-8")
+    (tmp_path / "impossible.toml").write_text('[listener]\nhost = "192.0.2.1"\n', encoding="utf-8")
+    ended = []
+    for name in ("wrong", "impossible"):
+        options = ["--config", str(tmp_path / f"{name}.toml"), "serve"]
+        command = [sys.executable, "-P", "-m", "node.cli.main", *options]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        ended.append(str(done.returncode))
+    assert service()["RestartPreventExitStatus"].split() == ended
 
 
 @pytest.mark.peer("systemd-analyze")
