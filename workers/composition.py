@@ -223,7 +223,7 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
             if task_queue.silent:
                 leadership.give_up()
 
-        repeat_until(stop, once, settings.workers.scheduler_interval_seconds)
+        repeat_until(stop, once, settings.workers.scheduler_interval_seconds, "the scheduler")
 
 
 def leadership_of(settings: Settings, place: str) -> Leadership:

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
-def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float) -> None:
-    """Call ``once`` every ``seconds`` until ``stop`` is set.
+def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float, name: str = "") -> None:
+    """Call ``once`` every ``seconds`` until ``stop`` is set; ``name`` says whose rounds they are, else the thread does.
 
     It must outlive whatever it looks after: an error is written to the log, and the next round comes later.
     """
@@ -28,8 +28,8 @@ def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float
         except Exception as error:
             pause = min(max(pause, seconds) * 2, _LONGEST_PAUSE_SECONDS)
             if isinstance(error, OperationalError):  # no fault of this code: a sentence instead of a traceback
-                name, reason = threading.current_thread().name, database_problem(error)
-                log.error("a round of %s failed: %s; again in %.0f s", name, reason, pause)
+                whose, reason = name or threading.current_thread().name, database_problem(error)
+                log.error("a round of %s failed: %s; again in %.0f s", whose, reason, pause)
             else:
                 log.exception("a round failed; again in %.0f s", pause)
         else:

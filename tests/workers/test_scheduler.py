@@ -349,6 +349,19 @@ def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.Log
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
+def test_a_database_that_is_away_is_told_by_the_part_that_misses_it(caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+
+    def once() -> None:
+        stop.set()
+        raise OperationalError("SELECT 1", {}, OSError("connection refused"))
+
+    repeat_until(stop, once, 0.001, "the scheduler")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("a round of the scheduler failed: ")
+    assert "Thread" not in line
+
+
 @pytest.mark.parametrize(("hours", "age", "late"), [(0, 999, False), (4, 3.9, False), (4, 4.1, True)])
 def test_results_of_an_old_study_come_too_late(hours: float, age: float, late: bool) -> None:
     study = facts(first_received_at=NOON - timedelta(hours=age))
