@@ -137,8 +137,8 @@ def test_what_is_no_chest_gets_no_object():
     assert encode_all(analysis(not_analysed=NotAnalysed("not_chest", "A knee.", is_chest=False))) == {}
 
 
-def test_nothing_but_shadow_gets_no_object():
-    assert encode_all(analysis(findings=(shadow(),))) == {}
+def test_nothing_but_shadow_gets_no_object_but_the_lungs_which_are_no_finding():
+    assert list(encode_all(analysis(findings=(shadow(),)))) == ["lungs"]
 
 
 def test_without_spacing_the_area_is_in_pixels_and_uncalibrated():
