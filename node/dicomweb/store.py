@@ -36,6 +36,8 @@ async def store(context: RequestContext) -> Response:
     content = media_range(context.request.headers.get("content-type", ""))
     if content.name != RELATED or content.inner != DICOM:
         return problem(415, f'the request must be {RELATED}; type="{DICOM}"')
+    if context.request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return problem(415, "a request must come without a content encoding", {"Accept-Encoding": "identity"})
     most = services.settings.dicomweb.maximum_request_bytes
     announced = context.request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:

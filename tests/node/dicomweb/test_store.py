@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -157,6 +158,13 @@ def test_xml_is_answered_where_it_is_accepted(dicomweb: DicomWeb) -> None:
 )
 def test_another_content_is_no_supported_media_type(dicomweb: DicomWeb, content: str) -> None:
     assert post(dicomweb, b"", Content_Type=content)[0] == 415
+
+
+def test_a_compressed_body_is_no_supported_encoding(dicomweb: DicomWeb) -> None:
+    body = body_of([file_of(chest())])
+    status, answer = post(dicomweb, gzip.compress(body), Content_Encoding="gzip")
+    assert (status, answer["detail"]) == (415, "a request must come without a content encoding")
+    assert post(dicomweb, body, Content_Encoding="identity")[0] == 200
 
 
 def test_a_broken_body_keeps_what_was_whole(dicomweb: DicomWeb) -> None:
