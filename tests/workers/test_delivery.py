@@ -404,4 +404,4 @@ def test_a_claim_outlives_the_slowest_destination() -> None:
         return Destination(name=name, ae_title="A", host="h", port=1, timeout_seconds=seconds)
 
     assert longest_delivery(Settings()) == timedelta(0)
-    assert longest_delivery(Settings(destinations=(at("a", 10), at("b", 30)))) == timedelta(seconds=10 * 30)
+    assert longest_delivery(Settings(destinations=(at("a", 10), at("b", 30)))) == timedelta(seconds=11 * 30)
