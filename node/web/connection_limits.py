@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -37,6 +36,7 @@ _WAITING_OF_ONE_ADDRESS = 16
 _BODY_BYTES = 16 * 1024
 _LOG_SECONDS = 60.0
 _LINGER_SECONDS = 5.0
+_MAY_STILL_SEND = ("SEND_BODY", "ERROR")  # h11's states of a client
 _NO_REQUEST = "no request came in time"
 
 
@@ -256,7 +256,7 @@ class LimitedProtocol(H11Protocol):
 
     def _linger(self, transport: asyncio.Transport) -> bool:
         """Whether the request still arrives after its response: it is read, and forgotten, for some seconds."""
-        if self._lost or self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+        if self._lost or str(self.conn.their_state) not in _MAY_STILL_SEND:
             return False
         if transport.can_write_eof():
             transport.write_eof()
