@@ -11,7 +11,6 @@ manifest's, on its calibrated probability.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architectures.calibration import Platt
 from models.manifest import read_manifest
 from models.model_registry import BUNDLED
 from models.training.datasets.layout import read_table
@@ -80,12 +78,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1000)
     options = parser.parse_args()
     predicted = read_predictions(options.evidence / "chest-classifier.csv")
-    scaling = json.loads((options.evidence / "chest-classifier.json").read_text(encoding="utf-8"))["calibration"]
     thresholds = {label.name: label.threshold for label in read_manifest(BUNDLED / "chest-classifier.toml").labels}
     patients = dict(zip(predicted.images, predicted.patients, strict=True))
     print("| finding | by whom | with it / images | AUC | sensitivity | specificity |\n|---|---|---|---|---|---|")
     for label in FINDINGS:
-        scores = Platt(**scaling[label])(predicted.scores[:, predicted.labels.index(label)])
+        scores = predicted.scores[:, predicted.labels.index(label)]
         said = dict(zip(predicted.images, map(float, scores), strict=True))
         for who, truth in readings(options.data, label):
             cells = line(truth, said, patients, thresholds[label], options.rounds)

@@ -6,8 +6,7 @@
 The network that ships analyses them as a node does. Truths are NIH's labels, and for lung opacity what ChestX-Det's
 radiologists say. The opacity network has learnt from the images that were read: of it stand the answers of the folds
 that had not seen the patient. The last lines ask how well the *size of the file* alone tells which images have any of
-NIH's findings: what is more than a half there is no anatomy, but where the images come from; and how well each member
-of the classifier's ensemble (the trained network, the regression on frozen features) tells it on the further images.
+NIH's findings: what is more than a half there is no anatomy, but where the images come from.
 """
 
 from __future__ import annotations
@@ -18,22 +17,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from benchmarks.experts import line
 from models.model_registry import BUNDLED, read_registry
 from models.model_spec import ModelSpec
 from models.runtime.loading import load
-from models.runtime.onnx_runtime import onnxruntime
-from models.training.datasets import pixels, read_dataset
+from models.training.datasets import read_dataset
 from models.training.datasets.cxr import ABNORMAL, LUNG_OPACITY, NIH_FINDINGS
 from models.training.datasets.sample import Sample
 from models.training.evaluation.predict_as_node import Shown, run
 from models.training.evaluation.predictions import read_predictions
-from models.training.metrics import Interval, auc, by_patients, calibration_error
+from models.training.metrics import auc, calibration_error
 
-Logits = NDArray[np.float32]
 EVIDENCE = BUNDLED / "evidence"
 LEAST = 2
 """Images with a finding without which nothing is told of it."""
@@ -95,30 +91,6 @@ def has_any(samples: Sequence[Sample]) -> NDArray[np.bool_]:
     return np.array([max(item.labels[name.lower()] for name in NIH_FINDINGS) >= 0.5 for item in samples])
 
 
-def members(spec: ModelSpec, samples: Sequence[Sample]) -> Logits:
-    """Logits ``[n, members, labels]`` of what the network averages (:func:`models.efficientnet.ensemble.ensemble`)."""
-    network = onnx.load(spec.file)
-    joined = [node.output[0] for node in network.graph.node if node.op_type == "Concat"]
-    name = next(output for output in joined if "/members" in output)
-    network.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
-    images = (pixels.load(sample, spec.input.width)[np.newaxis, ..., np.newaxis] for sample in samples)
-    found = [session.run([name], {"image": image})[0].reshape(-1, len(spec.labels)) for image in images]
-    return np.stack(found)
-
-
-def gain_of_the_first(own: Logits, truths: NDArray[np.bool_], patients: Sequence[str], rounds: int) -> Interval:
-    """AUC of the first member less that of the mean of all, each at the spread of all, paired by patients."""
-    mean = (own / own.std(axis=0)).mean(axis=1)
-    return by_patients(
-        lambda drawn, ill: auc(drawn[:, 0], ill) - auc(drawn[:, 1], ill),
-        np.stack([own[:, 0], mean], axis=1),
-        truths,
-        patients,
-        rounds=rounds,
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -145,12 +117,6 @@ def main() -> None:
     for where, own, by_classifier in (("cxr", learnt, folds), ("further images", samples, said[ABNORMAL])):
         sizes = {sample.name: float(sample.image.stat().st_size) for sample in own}
         print(f"{where} | {any_finding(own, sizes):.2f} | {any_finding(own, by_classifier):.2f}")
-    logits = members(spec, samples)[..., [label.name for label in spec.labels].index(ABNORMAL)]
-    alone = ", ".join(f"{auc(logits[:, place], has_any(samples)):.2f}" for place in range(logits.shape[1]))
-    patients = [sample.patient for sample in samples]
-    gain = gain_of_the_first(logits, has_any(samples), patients, options.rounds)
-    print(f"further images, each member alone: {alone}; the first less the mean of all: {gain.value:.3f}", end="")
-    print(f" ({gain.low:.3f} to {gain.high:.3f})")
 
 
 if __name__ == "__main__":

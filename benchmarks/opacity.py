@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architectures.calibration import Platt
 from models.calibration import logit
 from models.model_registry import BUNDLED, read_registry
 from models.training.calibrate import crossed, crossed_probabilities, fit_mean
@@ -41,7 +39,7 @@ from models.training.evaluation.lesions import (
     lesion_rows,
     silenced,
 )
-from models.training.evaluation.predictions import Predictions, read_predictions
+from models.training.evaluation.predictions import read_predictions
 from models.training.metrics import Interval, auc, by_patients, calibration_error, proportion, youden_threshold
 
 LABEL, ABNORMAL = "lung_opacity", "abnormal"
@@ -81,20 +79,13 @@ def read(folder: Path) -> Answers:
     return Answers(
         patients=tuple(row["patient"] for row in both),
         groups=tuple(row["group"] for row in both),
-        classifier=np.array([known.scores[place[row["image"]], column] for row in both], np.float64),
+        classifier=logit(np.array([known.scores[place[row["image"]], column] for row in both])).astype(np.float64),
         opacity=logit(np.array([float(row[f"{LABEL} unscaled"]) for row in both])).astype(np.float64),
         truths=np.array([float(row[f"{LABEL} truth"]) >= 0.5 for row in both]),
         kinds=tuple(row[f"{LABEL} against"] for row in both),
         rows=np.array(cells),
-        abnormal=_abnormal(folder, known)[[place[row["image"]] for row in both]],
+        abnormal=known.scores[[place[row["image"]] for row in both], known.labels.index(ABNORMAL)].astype(np.float64),
     )
-
-
-def _abnormal(folder: Path, known: Predictions) -> Values:
-    """The classifier's own probability of *abnormal*, scaled as in the network that ships."""
-    scaling = json.loads((folder / "chest-classifier.json").read_text(encoding="utf-8"))["calibration"][ABNORMAL]
-    own = known.scores[:, known.labels.index(ABNORMAL)]
-    return Platt(scaling["slope"], scaling["offset"])(own).astype(np.float64)
 
 
 def ways_of(answers: Answers) -> dict[str, Values]:

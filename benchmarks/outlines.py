@@ -163,9 +163,7 @@ def main() -> None:
         (report_lungs if options.command == "lungs" else report_boxes)(options.data)
         return
     recipe = read_recipe(RECIPES / "bundled-classifier.toml", folds=options.folds)
-    # The linear probe does not take part in lung opacity: an outline and its probability come from the network alone.
-    plain = replace(recipe.network, options={**recipe.network.options, "linear_probe": 0.0})
-    answers = unseen_maps(replace(recipe, network=plain), options.data, options.work, options.measured)
+    answers = unseen_maps(recipe, options.data, options.work, options.measured)
     report(answers)
 
 

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-from benchmarks.further import any_finding, cells, gain_of_the_first
+from benchmarks.further import any_finding, cells
 from models.training.datasets.cxr import NIH_FINDINGS
 from models.training.datasets.sample import Sample
 
@@ -29,12 +26,3 @@ def test_a_finding_is_told_with_its_figures_unless_hardly_any_image_has_it() -> 
 def test_what_has_nothing_to_do_with_anatomy_can_tell_findings() -> None:
     assert any_finding(SAMPLES, {item.name: float(item.labels["effusion"]) for item in SAMPLES}) == 1.0
     assert any_finding(SAMPLES, {item.name: 1.0 for item in SAMPLES}) == 0.5
-
-
-def test_members_that_know_nothing_spoil_the_mean() -> None:
-    truths = np.array([item.labels["effusion"] > 0 for item in SAMPLES])
-    noise = np.tile([1.0, -1.0], 6)
-    members = np.stack([truths + 0.01 * noise, 3 * noise, noise], axis=1).astype(np.float32)
-    gain = gain_of_the_first(members, truths, [item.patient for item in SAMPLES], 50)
-    assert gain.value == pytest.approx(0.25)
-    assert gain_of_the_first(members[:, :1], truths, [item.patient for item in SAMPLES], 5).value == 0.0

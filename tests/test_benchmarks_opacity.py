@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,9 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(IMAGES):
         name, patient, kind = f"{number}.jpg", str(number // 2), KINDS[number % len(KINDS)]
         ill = kind in ("boxes", "outlines")
-        logits = [-4.0 if kind == "normal" else 4.0, rng.normal(1.0 if ill else 0.0)]
-        said.append([name, patient, f"fold-{number // 2 % 5}", *logits, "", ""])
-        probability = 1 / (1 + np.exp(-rng.normal(2.5 if ill else -2.5)))
+        abnormal, opacity = -3.0 if kind == "normal" else 5.0, rng.normal(1.0 if ill else 0.0)
+        said.append([name, patient, f"fold-{number // 2 % 5}", _sigmoid(abnormal), "", _sigmoid(opacity), int(ill)])
+        probability = _sigmoid(rng.normal(2.5 if ill else -2.5))
         row = [4, 4 if ill else 0, 2 if ill else 0, int(ill), int(ill), 1, int(not ill), 0]
         marked.append([name, patient, f"fold-{number // 2 % 3}", probability, int(ill), kind, *row])
     # An image that only one network has seen, and one of which nothing is known.
@@ -36,11 +35,14 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["0.jpg", "0", "fold-0", 0.5, "", "", *[""] * 8],
     ]
     names = [f"lung_opacity {name}" for name in ("unscaled", "truth", "against", *COLUMN_NAMES)]
-    _write(folder / "chest-classifier.csv", ["image", "patient", "group", *LABELS, "pointing_hit", "iou"], said)
-    scaling = {"calibration": {"abnormal": {"slope": 1.0, "offset": 1.0}}}
-    (folder / "chest-classifier.json").write_text(json.dumps(scaling), encoding="utf-8")
+    told = [f"{label}{suffix}" for label in LABELS for suffix in ("", " truth")]
+    _write(folder / "chest-classifier.csv", ["image", "patient", "group", *told], said)
     _write(folder / "chest-opacity.csv", ["image", "patient", "group", *names], marked)
     return folder
+
+
+def _sigmoid(logit: float) -> float:
+    return float(1 / (1 + np.exp(-logit)))
 
 
 def _write(file: Path, head: list[str], rows: list[list[object]]) -> None:

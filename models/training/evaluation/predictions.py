@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +54,26 @@ def image_names(file: Path) -> set[str]:
 
 
 def read_predictions(file: Path) -> Predictions:
-    """What :func:`write_predictions` wrote."""
+    """What :func:`write_predictions` wrote, or the evidence that a training leaves beside its network.
+
+    Evidence has a column ``LABEL truth`` for each label, and probabilities, each fold calibrated on the others.
+    """
     with file.open(newline="", encoding="utf-8") as stream:
         head, *rows = list(csv.reader(stream))
-    labels = tuple(head[3:-2])
-    place = np.array([[float(value or "nan") for value in row[-2:]] for row in rows]).reshape(len(rows), 2)
+    cells = dict(zip(head, zip(*rows, strict=True), strict=True))
+    labels = tuple(name for name in head if f"{name} truth" in head) or tuple(head[3:-2])
+    missing = ("",) * len(rows)
+    hits, overlaps = (_floats(cells.get(name, missing)) for name in ("pointing_hit", "iou"))
     return Predictions(
-        images=tuple(row[0] for row in rows),
-        patients=tuple(row[1] for row in rows),
-        groups=tuple(row[2] for row in rows),
+        images=cells["image"],
+        patients=cells["patient"],
+        groups=cells["group"],
         labels=labels,
-        scores=np.array([[float(value) for value in row[3:-2]] for row in rows]).reshape(len(rows), len(labels)),
-        hits=place[:, 0],
-        overlaps=place[:, 1],
+        scores=np.stack([_floats(cells[label]) for label in labels], axis=1),
+        hits=hits,
+        overlaps=overlaps,
     )
+
+
+def _floats(cells: Sequence[str]) -> Array:
+    return np.array([float(cell or "nan") for cell in cells])
