@@ -45,7 +45,7 @@ def test_studies_leave_without_a_name_and_with_a_report(
     out = tmp_path / "out"
     result = run("export", "--deidentified", "--out", str(out), "--modality", "CR")
     assert result.exit_code == 0, result.output
-    assert "1 gsps, 1 image, 1 seg, 1 sr of 1 patients" in result.output
+    assert "1 gsps, 1 image, 1 lungs, 1 seg, 1 sr of 1 patients" in result.output
     assert "1 image not exported: Burned In Annotation does not say NO" in result.output
     assert {str(dcmread(path).Modality) for path in _files(out)} == {"CR", "SEG", "SR", "PR"}
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
@@ -96,7 +96,7 @@ def test_an_export_that_was_stopped_goes_on(
     assert "--resume goes on" in again.output
     resumed = run("export", "--deidentified", "--out", str(out), "--modality", "CR", "--resume")
     assert resumed.exit_code == 0, resumed.output
-    assert len(_files(out)) == 8
+    assert len(_files(out)) == 10
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     assert json.loads((out / "report.json").read_text())["patients"] == 2
 
@@ -108,7 +108,7 @@ def test_a_zip_file_holds_the_same(run: Run, database: Database, store: Path, tm
     with zipfile.ZipFile(out) as packed:
         names = packed.namelist()
         assert packed.testzip() is None
-    assert len([name for name in names if name.endswith(".dcm")]) == 4
+    assert len([name for name in names if name.endswith(".dcm")]) == 5
     assert "out/report.txt" in names
     assert not any("journal" in name for name in names)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == ["out.zip"]
