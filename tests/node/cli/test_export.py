@@ -52,8 +52,8 @@ def test_studies_leave_without_a_name_and_with_a_report(
     assert b"zq" not in everything.lower()
     assert b"zq" not in result.output.encode().lower()
     report = json.loads((out / "report.json").read_text())
-    assert report["exported"] == {"gsps": 1, "image": 1, "seg": 1, "sr": 1}
-    assert {"tag": "(0010,0010)", "attribute": "PatientName", "action": "replaced", "count": 4} in report["attributes"]
+    assert report["exported"] == {"gsps": 1, "image": 1, "lungs": 1, "seg": 1, "sr": 1}
+    assert {"tag": "(0010,0010)", "attribute": "PatientName", "action": "replaced", "count": 5} in report["attributes"]
     text = (out / "report.txt").read_text()
     assert "not anonymous by law" in text
     assert "nobody has looked into the pixels" in text
