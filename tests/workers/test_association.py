@@ -10,7 +10,7 @@ import pytest
 from pynetdicom import AE, Association, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 from workers.association import open_association
 
@@ -35,19 +35,23 @@ def slow_to_listen(association: Association) -> None:
     association.dimse.send_msg = send_and_rest
 
 
+def requested(server: ThreadedAssociationServer, called: str, seconds: float) -> Association:
+    return open_association(
+        server.server_address[:2],
+        called=called,
+        calling="US",
+        contexts=[build_context(Verification)],
+        seconds=seconds,
+        connect_seconds=5,
+    )
+
+
 def test_a_response_is_never_taken_by_the_reactor() -> None:
     entity = AE()
     entity.supported_contexts = [build_context(Verification)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda event: 0x0000)])
     try:
-        association = open_association(
-            server.server_address[:2],
-            called="PEER",
-            calling="US",
-            contexts=[build_context(Verification)],
-            seconds=1,
-            connect_seconds=5,
-        )
+        association = requested(server, "PEER", seconds=1)
         checkpoint = LateReactor()
         checkpoint.set()
         association._reactor_checkpoint = checkpoint
@@ -88,14 +92,7 @@ def test_a_rejection_that_was_fast_is_a_rejection(monkeypatch: pytest.MonkeyPatc
     server = entity.start_server(("127.0.0.1", 0), block=False)
     monkeypatch.setattr(AssociationSocket, "__init__", begin_and_look_late)
     try:
-        association = open_association(
-            server.server_address[:2],
-            called="ANOTHER",
-            calling="US",
-            contexts=[build_context(Verification)],
-            seconds=20,
-            connect_seconds=5,
-        )
+        association = requested(server, "ANOTHER", seconds=20)
     finally:
         server.shutdown()
     assert association.is_rejected
