@@ -97,15 +97,21 @@ def freeze(model: keras.Model, width: float, stages: int) -> int:
     return len(frozen)
 
 
+LEAST_SPREAD = 0.1
+"""Standard deviation of features, as a share of their root mean square, that :func:`fit_distance` counts at least."""
+
+
 def mahalanobis_distance(features: Any, mean: NDArray[np.float32], whitening: NDArray[np.float32]) -> Any:
     """Distance of features ``[n, channels]`` from those of known chests, in standard deviations a channel: ``[n]``.
 
-    Made of a dense layer (whitening matrix, and the whitened mean as its offset), so that it travels in the exported
-    graph and a saved file needs no class of ours.
+    Made of Keras's own layers, so that it travels in the exported graph and a saved file needs no class of ours. The
+    mean is taken away before whitening: afterwards it would be the small difference of two large sums, whose rounding
+    differs from processor to processor.
     """
-    whiten = layers.Dense(whitening.shape[1], trainable=False, name="whiten")
-    whitened = whiten(features)
-    whiten.set_weights([whitening, -(mean.astype(np.float64) @ whitening.astype(np.float64)).astype(np.float32)])
+    centred = layers.Rescaling(1.0, offset=(-mean).tolist(), name="centre")(features)
+    whiten = layers.Dense(whitening.shape[1], use_bias=False, trainable=False, name="whiten")
+    whitened = whiten(centred)
+    whiten.set_weights([whitening])
     return layers.Identity(name="distance")(ops.sqrt(ops.mean(ops.square(whitened), axis=-1)))
 
 
@@ -115,12 +121,14 @@ def fit_distance(
     """Mean and whitening matrix of features ``[n, channels]``.
 
     The covariance is drawn by ``shrinkage`` towards a multiple of the identity, without which a few hundred images
-    would make some directions far too narrow.
+    would make some directions far too narrow. That multiple is no smaller than ``LEAST_SPREAD`` of the features
+    themselves: a distance of features that are all alike would count their rounding.
     """
     wide = features.astype(np.float64)
     mean = wide.mean(axis=0)
     covariance = np.cov(wide, rowvar=False)
-    level = np.trace(covariance) / len(covariance)
+    least = (LEAST_SPREAD**2) * float(np.mean(np.square(wide)))
+    level = max(np.trace(covariance) / len(covariance), least)
     covariance = (1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance))
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-12))

@@ -152,7 +152,7 @@ def test_an_interrupted_training_goes_on_with_the_changes_of_its_epoch(
 
 def test_folds_calibrate_on_everybody_and_ship_what_learnt_from_all(tmp_path: Path) -> None:
     data = write_drawn(tmp_path / "data", 48)
-    recipe = tiny("classifier", 2)
+    recipe = tiny("classifier", 2, linear_probe=0.005)
     recipe = replace(recipe, evaluation=replace(recipe.evaluation, folds=2))
     spec = train(recipe, data, tmp_path / "out")
     rows = (tmp_path / "out" / "evidence" / "tiny.csv").read_text().splitlines()[1:]
