@@ -68,8 +68,8 @@ class Site(_Part):
     station_name: str = Field(default="PLEURA", max_length=16)
     """Station Name (0008,1010) of our objects."""
     time_zone: TimeZone = "UTC"
-    """Time zone (IANA name, such as Europe/Berlin) of the times that people read: on the page, in e-mails, in the CSV
-    export and in what commands print. JSON, DICOM and HL7 are not changed by it."""
+    """Time zone (IANA name, such as Europe/Berlin) of the times that people read: in results (unless the image declares
+    another), on the page, in e-mails and HL7 reports, in the CSV export and in what commands print. JSON is in UTC."""
     language: Literal["en", "de"] = "en"
     """Language of the page where the browser asks for none that the page has. Users can choose their own."""
     patient_id_issuers: tuple[IssuerName, ...] = ()
@@ -86,7 +86,7 @@ class Site(_Part):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone of what people read."""
+        """The time zone of what people read, whatever the clock of a machine or container is set to."""
         return ZoneInfo(self.time_zone)
 
 

@@ -282,7 +282,7 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             institution_name=settings.site.name or text_of(source.header, "InstitutionName"),
         ),
         # Where the source names no time zone, its times are those of the hospital's clocks, and so are ours.
-        created_at=job.created_at.astimezone(),
+        created_at=job.created_at.astimezone(settings.site.zone),
         series_number_base=settings.results.series_number_base,
         sr_storage=settings.results.sr_storage,
         previous={kind: (record.sop_class_uid, record.sop_instance_uid) for kind, record in previous.items()},

@@ -80,7 +80,7 @@ class RejectionNotes:
             group,
             equipment=self.equipment,
             uid_root=self.settings.site.uid_root,
-            created_at=detail.last_activity_at.astimezone(),
+            created_at=detail.last_activity_at.astimezone(self.settings.site.zone),
             series_number_base=self.settings.results.series_number_base,
         )
         result = as_file(NOTE, made)

@@ -83,7 +83,7 @@ class Summariser:
         # Another image or another reason is another work, and no job ever has this name for its own.
         named = name_of_analysis(self.digest, ("not analysed", reason.code, reason.sentence))
         identity = Identity(self.settings.site.uid_root, instance.sop_instance_uid, instance.digest, named, revision)
-        created_at = study.last_activity_at.astimezone()
+        created_at = study.last_activity_at.astimezone(self.settings.site.zone)
         analysis = not_analysed(header, reason, identity, self.equipment, created_at, self.settings.results)
         before = latest_summary(study)
         if before is not None:
@@ -118,8 +118,8 @@ class Summariser:
             ),
             equipment=self.equipment,
             models=tuple(use for use in self.pipeline.uses if (use.name, use.version) in used),
-            # Not now: a second attempt makes the same bytes. In the hospital's zone, as every other object is.
-            created_at=study.last_activity_at.astimezone(),
+            # Not now: a second attempt makes the same bytes. In the site's zone, as every other object is.
+            created_at=study.last_activity_at.astimezone(site.zone),
             series_number_base=results.series_number_base,
             sr_storage=results.sr_storage,
             previous=latest_summary(study),

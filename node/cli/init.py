@@ -15,6 +15,7 @@ import tomli_w
 from config.value_types import is_ae_title
 from node.cli.common import config_of, console, fail, program
 from node.cli.doctor import doctor
+from node.monitoring.time_zone import machine_zone
 
 _PACS = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>\[[^\]]+\]|[^@:\s]+)(:(?P<port>\d{1,5}))?")
 _DICOM_PORT = 104
@@ -93,8 +94,13 @@ def init(context: click.Context, ae_title: str, pacs: Pacs, folder: Path, force:
 
 
 def configuration(ae_title: str, pacs: Pacs, folder: Path) -> dict[str, Any]:
-    """The answers as settings. Only a node with a PACS on another machine can be reached from outside."""
+    """The answers and the zone of this machine's clock as settings.
+
+    Only a node with a PACS on another machine can be reached from outside.
+    """
     made: dict[str, Any] = {"listener": {"ae_title": ae_title}, "store": {"folder": str(folder)}}
+    if zone := machine_zone():
+        made["site"] = {"time_zone": zone}
     if pacs.host:
         address = _address(pacs.host)
         here = address is not None and ip_address(address).is_loopback

@@ -106,7 +106,7 @@ def _observed(settings: Settings, base: Scenario, back: timedelta) -> Scenario:
     from workers.simulation.observed import scenario_from
 
     now = datetime.now(UTC)
-    return scenario_from(observe(open_engine(settings), now - back, now), base)
+    return scenario_from(observe(open_engine(settings), now - back, now), base, settings.site.zone)
 
 
 def figures_table(comparison: Comparison, scenario: Scenario) -> Table:

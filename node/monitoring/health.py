@@ -53,6 +53,7 @@ from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.remedies import remedy
 from node.monitoring.routing_health import check_comparisons, check_decisions, check_rules
 from node.monitoring.sign_on_health import check_openid
+from node.monitoring.time_zone import check_time_zone
 from workers.analysis_queues import analysis_queues
 from workers.audit import syslog
 from workers.clock import for_people, utc_now
@@ -87,6 +88,7 @@ def _checks(settings: Settings, peers: bool) -> Iterator[Check]:
     yield database
     yield check_broker(settings)
     yield check_models(settings)
+    yield from check_time_zone(settings)
     yield from check_same_findings(settings)
     yield from check_rules(settings)
     yield from check_comparisons(settings)

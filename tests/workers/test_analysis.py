@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from config.destinations import Destination
 from config.routing import RoutingRule
-from config.settings import Results, Settings, Store, Workers
+from config.settings import Results, Settings, Site, Store, Workers
 from db import jobs, repeated_instances, studies
 from db.database import Database
 from db.engine import connect, migrate
@@ -276,6 +276,30 @@ def test_a_second_run_makes_the_same_bytes(bench: Callable[..., Bench]) -> None:
     assert one.jobs.outcome is not None
     assert two.jobs.outcome is not None
     assert one.jobs.outcome.results == two.jobs.outcome.results
+
+
+@pytest.mark.usefixtures("machine_in_kolkata")
+@pytest.mark.parametrize(
+    ("queued", "told"),
+    [
+        # Clocks go on at 01:00 UTC on 29 March 2026, and back at 01:00 UTC on 25 October.
+        (datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC), "015959"),
+        (datetime(2026, 3, 29, 1, 0, 0, tzinfo=UTC), "030000"),
+        (datetime(2026, 10, 25, 0, 30, 0, tzinfo=UTC), "023000"),
+        (datetime(2026, 10, 25, 1, 30, 0, tzinfo=UTC), "023000"),
+    ],
+)
+def test_results_tell_the_time_of_the_hospital_s_clocks(
+    bench: Callable[..., Bench], tmp_path: Path, queued: datetime, told: str
+) -> None:
+    """Not that of the process, which runs in a container or on a machine elsewhere."""
+    work = bench(first=replace(job(), created_at=queued))
+    work.tools = replace(
+        work.tools, settings=work.tools.settings.model_copy(update={"site": Site(time_zone="Europe/Berlin")})
+    )
+    work.run()
+    assert work.jobs.outcome is not None
+    assert {dcmread(tmp_path / result.path).ContentTime for result in work.jobs.outcome.results} == {told}
 
 
 def test_kinds_that_no_destination_takes_are_not_made_but_for_seg_and_sr(bench: Callable[..., Bench]) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from sqlalchemy import text
 
 from config.destinations import Destination
-from config.settings import Settings, Store
+from config.settings import Settings, Site, Store
 from db import holds, jobs, rejection_notes, repeated_instances, studies
 from db.database import Database
 from db.engine import connect, migrate
@@ -53,6 +53,7 @@ class Study:
         self.engine = engine
         self.database = Database(engine, NO_RULES)
         self.images = 0
+        self.site = Site()
 
     def add(
         self,
@@ -116,7 +117,7 @@ class Study:
         return self.database.read(study_details.study_detail, self.id)
 
     def summarise(self, *destinations: Destination) -> tuple[EncodedResult, ...]:
-        settings = Settings(store=Store(folder=self.folder), destinations=destinations)
+        settings = Settings(store=Store(folder=self.folder), destinations=destinations, site=self.site)
         equipment = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
         summariser = Summariser(settings, self.database, Pipeline(None, ()), "d" * 64, equipment)
         facts = study_facts(self.database, self.id)
@@ -359,16 +360,13 @@ def test_a_repeat_is_not_told_again(study: Study) -> None:
     assert "1 of 1 image analysed." in status_and_text(summary_of(study))[1]
 
 
-def test_a_summary_tells_the_time_of_the_hospital_s_clocks(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    study.add(outcome())
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
-    try:
-        (summary,) = study.summarise()
-        expected = study.detail.last_activity_at.astimezone()
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+@pytest.mark.usefixtures("machine_in_kolkata")
+@pytest.mark.parametrize("analysed", [True, False], ids=["summary", "not analysed"])
+def test_a_summary_tells_the_time_of_the_hospital_s_clocks(study: Study, analysed: bool) -> None:
+    study.add(outcome() if analysed else outcome(not_analysed=NOT_ELIGIBLE, sr=False), BodyPartExamined="CHEST")
+    study.site = Site(time_zone="America/New_York")
+    (summary,) = study.summarise()
+    expected = study.detail.last_activity_at.astimezone(ZoneInfo("America/New_York"))
     made = dcmread(BytesIO(summary.content))
     assert (made.ContentDate, made.ContentTime) == (expected.strftime("%Y%m%d"), expected.strftime("%H%M%S.%f"))
 

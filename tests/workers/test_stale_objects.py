@@ -8,13 +8,14 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from config.destinations import Destination
-from config.settings import Settings, Store
+from config.settings import Settings, Site, Store
 from db import deliveries, jobs, rejection_notes
 from db.database import Database
 from db.engine import connect, migrate
@@ -86,13 +87,14 @@ def test_one_note_for_each_destination_and_title() -> None:
 class Node:
     """A study whose SEG and SR are at two destinations, of which one takes rejection notes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, time_zone: str = "UTC") -> None:
         engine = connect(f"sqlite:///{folder}/pleura.sqlite")
         migrate(engine)
         self.database = Database(engine, NO_RULES)
         peers = (("pacs", True), ("archive", False))
         self.settings = Settings(
             store=Store(folder=folder),
+            site=Site(time_zone=time_zone),
             destinations=tuple(
                 Destination(name=name, ae_title="PACS", host="h", port=104, rejection_notes=notes)
                 for name, notes in peers
@@ -124,6 +126,17 @@ class Node:
     @property
     def notes(self) -> Sequence[Any]:
         return [one for one in self.database.read(study_details.study_detail, 1).results if one.record.kind == NOTE]
+
+
+@pytest.mark.usefixtures("machine_in_kolkata")
+def test_a_note_tells_the_time_of_the_hospital_s_clocks(tmp_path: Path) -> None:
+    node = Node(tmp_path, "America/New_York")
+    node.database.write(rejection_notes.reject, TAKEN_BACK, NOON)
+    node.step()
+    (made,) = node.notes
+    told = dcmread(tmp_path / made.record.path)
+    expected = NOON.astimezone(ZoneInfo("America/New_York"))
+    assert f"{told.ContentDate}{told.ContentTime}" == expected.strftime("%Y%m%d%H%M%S.%f")
 
 
 def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmwrite
 
 from config.destinations import Destination
-from config.settings import Eligibility, Settings
+from config.settings import Eligibility, Settings, Site
 from node.dicom.eligibility import check_eligibility
 from tests.orthanc import running_orthanc
 from tests.ports import free_port
@@ -35,6 +35,15 @@ def test_it_is_the_same_object_all_day_and_another_one_elsewhere() -> None:
     others = [("PLEURA", "archive", NOW), ("OTHER", "pacs", NOW), ("PLEURA", "pacs", NOW + timedelta(days=1))]
     uids = {trial_object(EQUIPMENT, "2.25", *other).SOPInstanceUID for other in others}
     assert len({first.SOPInstanceUID, *uids}) == 4
+
+
+def test_its_day_is_the_hospital_s() -> None:
+    """At three in the morning in Greenwich it is still the day before in New York."""
+    nowhere = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    settings = Settings(site=Site(time_zone="America/New_York"))
+    sent = send_trial_object(settings, nowhere, destination_kinds(settings), EQUIPMENT, NOW)
+    before = trial_object(EQUIPMENT, "2.25", "PLEURA", "pacs", NOW - timedelta(days=1))
+    assert (sent.sop_instance_uid, before.StudyDate) == (before.SOPInstanceUID, "20260228")
 
 
 def test_nobody_takes_it_for_a_patient_and_a_node_never_analyses_it() -> None:

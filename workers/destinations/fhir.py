@@ -127,7 +127,8 @@ class Fhir(DestinationKind):
         if newest > int(document.get("InstanceNumber") or 1):
             raise _NotSentError(Verdict.REJECTED, f"the server holds revision {newest} of this report already")
         _check_ours(earlier)
-        report = read_study_report(document, {each.sop_instance_uid: dcmread(each.path) for each in outgoing.reports})
+        reports = {each.sop_instance_uid: dcmread(each.path) for each in outgoing.reports}
+        report = read_study_report(document, reports, self.site.zone)
         links = self._links(server, destination, report, naming)
         stored = server.ensured(registered(report, links, naming), earlier)
         return transaction(

@@ -284,7 +284,7 @@ def _diagnostic_report(report: StudyReport, links: Links, naming: Naming) -> Res
         "category": [_concept_of(f"{_TERMINOLOGY}/v2-0074", "RAD", "Radiology")],
         "code": {"coding": [_coding(_IMAGING_STUDY), _coding(report.procedure)], "text": report.procedure.meaning},
         "subject": links.patient,
-        **_times(header),
+        **_times(report),
         "imagingStudy": [links.study],
         "conclusion": f"{report.sentence} (research use only, not a medical device).",
     }
@@ -376,24 +376,17 @@ def _observation(report: StudyReport, links: Links, device: Resource, uid: str, 
         "category": [_concept_of(f"{_TERMINOLOGY}/observation-category", "imaging", "Imaging")],
         "code": _concept(code),
         "subject": links.patient,
-        **_times(report.header),
+        **_times(report),
         "device": device,
         "derivedFrom": [study],
     }
 
 
-def _times(header: Dataset) -> Resource:
+def _times(report: StudyReport) -> Resource:
     """When the images were taken and the report was made."""
-    made: Resource = {}
-    study = _date(header.get("StudyDate"))
-    if study:
-        # Without a time: whose zone it is in is not known.
-        made["effectiveDateTime"] = study
-    moment = f"{header.ContentDate}{str(header.ContentTime)[:6]}"
-    offset = str(header.get("TimezoneOffsetFromUTC") or "")
-    # Where the study declares no zone, the report was written in that of this machine.
-    issued = datetime.strptime(moment + offset, "%Y%m%d%H%M%S%z" if offset else "%Y%m%d%H%M%S")
-    return made | {"issued": (issued if offset else issued.astimezone()).isoformat()}
+    # Without a time of day: whose zone that is in is not known.
+    study = _date(report.header.get("StudyDate"))
+    return {**({"effectiveDateTime": study} if study else {}), "issued": report.issued.isoformat()}
 
 
 def _date(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
 
 from pydicom.dataset import Dataset
 
@@ -70,17 +71,20 @@ class AnalysisStatus:
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
-    """The report on a study; ``header`` is the data set with patient, study and equipment."""
+    """The report on a study; ``header`` is the data set with patient, study and equipment, ``issued`` an aware time."""
 
     header: Dataset
+    issued: datetime
     sentence: str
     procedure: Code
     statuses: tuple[AnalysisStatus, ...]
     findings: tuple[ReportedFinding, ...]
 
 
-def read_study_report(document: Dataset, reports: Mapping[str, Dataset]) -> StudyReport:
+def read_study_report(document: Dataset, reports: Mapping[str, Dataset], zone: tzinfo) -> StudyReport:
     """Read a summary with the reports that it refers to, by SOP Instance UID, or the report that stands for a summary.
+
+    ``zone`` is the site's: that of the report's times where it declares none.
 
     Raises:
         NotAResult: ``document`` is neither, or the report of an analysed image is not among ``reports``.
@@ -91,14 +95,24 @@ def read_study_report(document: Dataset, reports: Mapping[str, Dataset]) -> Stud
         findings = [finding for status in statuses for finding in _findings_of(status, reports)]
         (sentence,) = _texts(document.ContentSequence, codes.SUMMARY)
         (procedure,) = _coded(document.ContentSequence, _PROCEDURE_REPORTED)
+        issued = _issued(document, zone)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise NotAResult("the content of the report cannot be read") from error
     if not statuses:
         raise NotAResult("this is no report on a study")
-    return StudyReport(document, sentence, procedure, statuses, tuple(findings))
+    return StudyReport(document, issued, sentence, procedure, statuses, tuple(findings))
 
 
 _PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure Reported")
+
+
+def _issued(document: Dataset, zone: tzinfo) -> datetime:
+    """When the report was made, by its clock (:func:`workers.results.header.set_times`)."""
+    moment = f"{document.ContentDate}{str(document.ContentTime)[:6]}"
+    offset = str(document.get("TimezoneOffsetFromUTC") or "")
+    if offset:
+        return datetime.strptime(moment + offset, "%Y%m%d%H%M%S%z")
+    return datetime.strptime(moment, "%Y%m%d%H%M%S").replace(tzinfo=zone)
 
 
 def _findings_of(status: AnalysisStatus, reports: Mapping[str, Dataset]) -> Iterator[ReportedFinding]:

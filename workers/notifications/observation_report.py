@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from datetime import UTC, datetime
+from datetime import datetime
 
 from config.notifications import HL7Notification
 from config.settings import Settings
@@ -62,7 +62,8 @@ def control_id(notification: Notification) -> str:
 def report(notification: Notification, settings: Settings, now: datetime) -> str:
     """The message: version 2.5.1, in UTF-8."""
     hl7 = settings.notifications.hl7
-    moment = now.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")
+    # The offset of MSH-7 is that of all times without one (2.14.9.7): the study's are by the hospital's clocks.
+    moment = now.astimezone(settings.site.zone).strftime("%Y%m%d%H%M%S%z")
     return write_message(
         [
             _msh(notification, settings, moment),

@@ -265,7 +265,7 @@ def set_lossy(source: Dataset, made: Dataset) -> None:
 def local_time(source: Dataset, moment: datetime) -> datetime:
     """``moment`` in the time zone that the source declares (PS3.3 C.12.1), else unchanged."""
     offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
-    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdecimal() and offset[3:] < "60":
         minutes = int(offset[1:3]) * 60 + int(offset[3:])
         if minutes <= 14 * 60:
             zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
@@ -280,8 +280,12 @@ def long_string(text: str) -> str:
 
 def set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
     """Set dates and times of the instance and its series (PS3.3 C.12.1, C.7.3.1), and those that ``made`` has of its
-    content. The UTC offset is declared only if the source declares it, because it would change the meaning of the
-    study's times."""
+    content.
+
+    Timezone Offset From UTC (0008,0201) says of every DA and TM of an object what zone it is in (PS3.3 C.12.1.1.8), of
+    the study's, which are copied, as well. So it is copied where the source has it, and our times are converted to it.
+    Where the source has none, the study's times are in a zone that it does not tell: an offset of ours would shift
+    them, and there is none. Our own times are then in the zone of ``created_at``."""
     moment = local_time(source, created_at)
     if moment.tzinfo is not created_at.tzinfo and is_valid(source["TimezoneOffsetFromUTC"]):
         made.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC

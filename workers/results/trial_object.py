@@ -28,7 +28,7 @@ _LINES = (
 
 
 def trial_object(equipment: Equipment, uid_root: str, sender: str, destination: str, now: datetime) -> Dataset:
-    """The test object of this day that the node ``sender`` (AE title) sends to ``destination``."""
+    """The test object that the node ``sender`` (AE title) sends to ``destination`` on the day of ``now``."""
 
     def uid(part: str) -> str:
         return derive_uid(uid_root, "test object", sender, destination, f"{now:%Y%m%d}", part)

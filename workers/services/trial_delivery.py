@@ -57,7 +57,8 @@ def send_trial_object(
     from workers.results.trial_object import trial_object  # highdicom: only who tries a destination needs it
 
     sender = settings.listener.ae_title
-    made = trial_object(equipment, settings.site.uid_root, sender, destination.name, now)
+    today = now.astimezone(settings.site.zone)
+    made = trial_object(equipment, settings.site.uid_root, sender, destination.name, today)
     uids = (str(made.SOPClassUID), str(made.SOPInstanceUID))
     sent = _Sent(*uids, str(made.SeriesInstanceUID), str(made.StudyInstanceUID))
     kind = kinds[destination.kind]

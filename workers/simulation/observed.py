@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from statistics import fmean, pstdev
 
@@ -27,8 +28,8 @@ _SATURDAY = 5
 _Slot = tuple[bool, int]
 
 
-def scenario_from(seen: Observation, base: Scenario) -> Scenario:
-    """Replace the observed values in ``base``. Hours are in this machine's time zone.
+def scenario_from(seen: Observation, base: Scenario, zone: tzinfo) -> Scenario:
+    """Replace the observed values in ``base``. Days and hours are those of ``zone``.
 
     Raises:
         ScenarioError: There are too few studies.
@@ -38,28 +39,42 @@ def scenario_from(seen: Observation, base: Scenario) -> Scenario:
             f"the database has {len(seen.arrivals)} complete studies of this time; "
             f"at least {_FEWEST_STUDIES} are needed (--observed-days looks further back)"
         )
-    days = _days(seen.since, seen.until)
+    local = _local(seen, zone)
+    days = _days(local.since, local.until)
     changes: dict[str, object] = {
-        "title": f"this node, {seen.since:%Y-%m-%d} to {seen.until:%Y-%m-%d}",
+        "title": f"this node, {local.since:%Y-%m-%d} to {local.until:%Y-%m-%d}",
         "not_analysed": seen.not_analysed / len(seen.arrivals),
-        "arrivals": _per_hour(Counter(map(_slot, seen.arrivals)), days),
+        "arrivals": _per_hour(Counter(map(_slot, local.arrivals)), days),
         "findings": tuple(_finding(one, seen) for one in base.findings),
     }
-    reports = [(reader, at) for reader, at in seen.reports if not reader.startswith(_NOT_READERS)]
-    if len(reports) >= _FEWEST_REPORTS:
-        changes["readers"] = _readers(reports, days)
+    if len(reports := _by_readers(seen)) >= _FEWEST_REPORTS:
+        changes["readers"] = _readers(_by_readers(local), days)
         changes["reading"] = _reading(reports, base.reading)
     return Scenario.model_validate(base.model_dump() | changes)
 
 
+def _local(seen: Observation, zone: tzinfo) -> Observation:
+    """The same moments by the clocks of ``zone``. Times between two of them are to be computed in UTC."""
+    return replace(
+        seen,
+        since=seen.since.astimezone(zone),
+        until=seen.until.astimezone(zone),
+        arrivals=tuple(at.astimezone(zone) for at in seen.arrivals),
+        reports=tuple((reader, at.astimezone(zone)) for reader, at in seen.reports),
+    )
+
+
+def _by_readers(seen: Observation) -> list[tuple[str, datetime]]:
+    return [(reader, at) for reader, at in seen.reports if not reader.startswith(_NOT_READERS)]
+
+
 def _slot(at: datetime) -> _Slot:
-    local = at.astimezone()
-    return local.weekday() >= _SATURDAY, local.hour
+    return at.weekday() >= _SATURDAY, at.hour
 
 
 def _days(since: datetime, until: datetime) -> dict[bool, int]:
     """Numbers of working days and weekend days in this time."""
-    first, last = since.astimezone().date(), until.astimezone().date()
+    first, last = since.date(), until.date()
     days = [first + timedelta(days=number) for number in range(max((last - first).days, 1))]
     weekend = sum(day.weekday() >= _SATURDAY for day in days)
     return {True: max(weekend, 1), False: max(len(days) - weekend, 1)}
@@ -82,7 +97,7 @@ def _finding(one: SimulatedFinding, seen: Observation) -> SimulatedFinding:
 
 def _readers(reports: Iterable[tuple[str, datetime]], days: dict[bool, int]) -> Week:
     """Mean number of people who report in each hour, rounded; at least one if anybody ever does."""
-    present: set[tuple[str, date, _Slot]] = {(reader, at.astimezone().date(), _slot(at)) for reader, at in reports}
+    present: set[tuple[str, date, _Slot]] = {(reader, at.date(), _slot(at)) for reader, at in reports}
     counts = Counter(slot for _, _, slot in present)
 
     def _hours(weekend: bool) -> tuple[float, ...]:

@@ -72,6 +72,16 @@ def test_a_pacs_elsewhere_may_reach_the_node_and_nobody_else(tmp_path: Path) -> 
     assert unknown["listener"]["peers"] == [{"ae_title": "PACS"}]
 
 
+def test_the_times_of_results_are_by_the_clock_of_the_machine_on_which_the_hospital_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    answered(tmp_path / "pleura.toml", "PLEURA", "", "data")
+    assert load(tmp_path / "pleura.toml").site.time_zone == "Europe/Berlin"
+    monkeypatch.setenv("TZ", "CET-1CEST")
+    assert "site" not in configuration("PLEURA", Pacs(), tmp_path), "a rule has no name"
+
+
 def test_what_is_printed_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`make demo` runs the command by its path, and the shell does not find it by its name."""
     monkeypatch.setattr("sys.argv", [".venv/bin/pleura", "demo"])

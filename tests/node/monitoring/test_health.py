@@ -29,6 +29,7 @@ from node.monitoring.health import (
     check_store,
 )
 from node.monitoring.parts import check_device, check_parts
+from node.monitoring.time_zone import check_time_zone
 from tests.models.samples import classifier_graph, manifest
 from workers.worker_id import at_place
 
@@ -169,3 +170,22 @@ def test_doctor_tells_the_room_left_in_days(
 ) -> None:
     found = check_room(free, growth, Store(keep_days=keep_days, minimum_free_bytes=GB))
     assert (found.found, found.ok) == (expected, ok) if found else expected is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "site", "told"),
+    [
+        ("Europe/London", {}, True),
+        ("Europe/London", {"time_zone": "Etc/UTC"}, False),
+        ("Etc/UTC", {}, False),
+        ("CET-1CEST", {}, False),
+        ("Nowhere/City", {}, False),
+    ],
+)
+def test_results_in_utc_are_told_where_the_machine_s_clock_is_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, machine: str, site: dict[str, str], told: bool
+) -> None:
+    """London has the time of UTC in winter, when the hint is as true."""
+    monkeypatch.setenv("TZ", machine)
+    checks = list(check_time_zone(Settings(site=Site(**site))))
+    assert [(check.ok, "Europe/London" in check.remedy) for check in checks] == ([(True, True)] if told else [])

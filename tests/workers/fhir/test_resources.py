@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
@@ -49,7 +51,7 @@ NAMING = Naming("2.25", ("HOSPITAL", OID))
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> StudyReport:
     made = study(tmp_path_factory.mktemp("study"))
-    return read_study_report(made.summary, {str(made.report.SOPInstanceUID): made.report})
+    return read_study_report(made.summary, {str(made.report.SOPInstanceUID): made.report}, UTC)
 
 
 def links(report: StudyReport) -> Links:
@@ -98,7 +100,7 @@ def test_every_resource_is_valid_by_the_schema_of_hl7(report: StudyReport, tmp_p
     from jsonschema import Draft6Validator  # more than a second of CPU, which only this test needs
 
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    not_analysed = read_study_report(dcmread(not_analysed_report(tmp_path).path), {})
+    not_analysed = read_study_report(dcmread(not_analysed_report(tmp_path).path), {}, UTC)
     kinds = set()
     for each in (resource for one in (report, not_analysed) for resource in everything(one)):
         kind = each["resourceType"]
@@ -216,11 +218,23 @@ def test_a_private_code_has_no_system(report: StudyReport) -> None:
     assert coding == {"code": "X1", "display": "Something"}
 
 
+@pytest.mark.parametrize(
+    ("declared", "issued"), [(None, "2026-03-04T05:07:07+01:00"), ("-0330", "2026-03-04T01:37:07-03:30")]
+)
+def test_the_time_of_the_report_is_the_site_s_unless_the_image_declares_another(
+    tmp_path: Path, declared: str | None, issued: str
+) -> None:
+    """Its objects were made with a clock in UTC, and read as if by that of the hospital."""
+    made = study(tmp_path, TimezoneOffsetFromUTC=declared)
+    report = read_study_report(made.summary, {str(made.report.SOPInstanceUID): made.report}, ZoneInfo("Europe/Berlin"))
+    assert {each["issued"] for each in observations(report)} == {issued}
+
+
 def test_what_is_no_report_on_a_study_is_refused(report: StudyReport, tmp_path: Path) -> None:
     made = study(tmp_path)
     for document, reports in ((made.summary, {}), (made.report, {}), (Dataset(), {})):
         with pytest.raises(NotAResult):
-            read_study_report(document, reports)
+            read_study_report(document, reports, UTC)
 
 
 def test_a_resource_of_the_server_is_taken_back_as_it_is() -> None:

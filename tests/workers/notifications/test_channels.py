@@ -275,6 +275,16 @@ def test_a_preliminary_report_reaches_the_hospital() -> None:
     assert NOTICE in text
 
 
+def test_a_report_tells_the_time_of_the_hospital_s_clocks() -> None:
+    """The offset of MSH-7 is that of all times without one (HL7 2.5.1, 2.14.9.7), such as the study's in OBR-7."""
+    zoned = settings().model_copy(update={"site": Site(time_zone="Europe/Berlin")})
+    message = hl7.parse(report_of(NOTIFICATION, zoned, datetime(2026, 7, 1, 22, 30, tzinfo=UTC)))
+    times = {str(message.segment("MSH")[7]), str(message.segment("OBR")[22])}
+    times |= {str(one[14]) for one in message.segments("OBX") if len(one) > 14}
+    assert times == {"20260702003000+0200"}
+    assert str(message.segment("OBR")[7]) == "20260301030000"
+
+
 def test_a_report_without_a_name() -> None:
     with hospital() as server:
         CHANNELS["hl7"].send(NOTIFICATION, report(server.port, patient_name=False), NOW)

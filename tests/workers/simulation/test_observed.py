@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -13,18 +14,6 @@ from workers.simulation.observed import scenario_from
 from workers.simulation.scenario import ScenarioError
 
 BASE = scenario()
-
-
-@pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Hours are those of the machine; here it stands in Greenwich."""
-    import time
-
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -46,7 +35,7 @@ def _seen(**changes: Any) -> Observation:
 
 
 def test_arrivals_and_findings() -> None:
-    found = scenario_from(_seen(), BASE)
+    found = scenario_from(_seen(), BASE, UTC)
     assert found.arrivals.weekday[10] == found.arrivals.weekend[10] == 20
     assert sum(found.arrivals.weekday) == 20
     assert found.not_analysed == pytest.approx(10 / 280)
@@ -57,8 +46,13 @@ def test_arrivals_and_findings() -> None:
     assert "2026-01-05" in found.title
 
 
+def test_hours_are_those_of_the_hospital_also_where_the_machine_s_clock_is_in_utc() -> None:
+    found = scenario_from(_seen(), BASE, ZoneInfo("Asia/Kolkata"))
+    assert (found.arrivals.weekday[15], found.arrivals.weekday[16]) == (10, 10), "10:00 UTC is 15:30 there"
+
+
 def test_fewer_positives_than_the_specificity_allows_are_none() -> None:
-    assert scenario_from(_seen(positives={}), BASE).findings[0].prevalence == 0
+    assert scenario_from(_seen(positives={}), BASE, UTC).findings[0].prevalence == 0
 
 
 def test_readers_and_reading_times() -> None:
@@ -69,7 +63,7 @@ def test_readers_and_reading_times() -> None:
         for number in range(5)
     ]
     reports += [("hl7", at) for _, at in reports]
-    found = scenario_from(_seen(reports=tuple(sorted(reports, key=lambda one: one[1]))), BASE)
+    found = scenario_from(_seen(reports=tuple(sorted(reports, key=lambda one: one[1]))), BASE, UTC)
     assert found.readers.weekday[11] == 2
     assert sum(found.readers.weekday) == 2
     assert found.reading.mean_minutes == pytest.approx(4)
@@ -78,4 +72,4 @@ def test_readers_and_reading_times() -> None:
 
 def test_too_little_is_told() -> None:
     with pytest.raises(ScenarioError, match="observed-days"):
-        scenario_from(_seen(arrivals=()), BASE)
+        scenario_from(_seen(arrivals=()), BASE, UTC)
