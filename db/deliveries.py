@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, case, func, or_, select, update
 
 from db import tables, verification
 from db.audit import AuditEntry, write_entry
@@ -397,14 +397,16 @@ def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int
     """Deliveries that wait for a worker and have not been enqueued lately: in turn, and then the oldest.
 
     Two of a destination suffice, for who is in contact with it works off what else waits for it; none of one
-    that may not be called yet.
+    that may not be called yet. One that did not answer is first tried with what was tried least: a peer may hang at one
+    object and take all others.
     """
     delivery, study, destination, result = tables.Delivery, tables.Study, tables.Destination, tables.Result
     at_once = and_(delivery.due_at.is_(None), not_dispatched(delivery, now, quiet))
     due = or_(at_once, due_again(delivery, delivery.due_at, now, quiet))
     pending = and_(delivery.state == DeliveryState.PENDING, due)
     left = and_(delivery.state == DeliveryState.SENDING, due_again(delivery, delivery.lease_until, now, quiet))
-    place = func.row_number().over(partition_by=delivery.destination, order_by=(turn(study), delivery.id))
+    tried = case((destination.failures > 0, delivery.attempts), else_=0)
+    place = func.row_number().over(partition_by=delivery.destination, order_by=(tried, turn(study), delivery.id))
     found = (
         select(delivery.id, turn(study).label("turn"), place.label("place"))
         .join(study, study.id == delivery.study_id)

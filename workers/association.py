@@ -127,3 +127,8 @@ def is_stored(status: int) -> bool:
 def status_text(status: int | None) -> str:
     """A DIMSE status as text; None is no response."""
     return "nothing in time" if status is None else f"0x{status:04X}"
+
+
+def stored_with(warning: int) -> str:
+    """The note about an object that the peer has stored with a warning."""
+    return f"stored with warning {status_text(warning)}"

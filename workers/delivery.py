@@ -27,6 +27,7 @@ from workers.backoff import backoff
 from workers.clock import Clock
 from workers.destinations.destination_kind import (
     DestinationKind,
+    NotSupportedError,
     Outgoing,
     PeerContact,
     PeerError,
@@ -42,6 +43,7 @@ from workers.verification import verify_after
 log = logging.getLogger(__name__)
 
 _ABSENT = "the destination does not hold this study: not yet, or it was merged or deleted"
+_LOST_THERE = "the destination does not hold it, and cannot be asked whether it still holds the study"
 _LOST = "its process was lost or stopped by the time limit at every attempt"
 _ASK_FOR = (Verdict.DUPLICATE, Verdict.UNCLEAR)
 _MANY_ATTEMPTS = (Verdict.UNREACHABLE, Verdict.LATER)
@@ -132,10 +134,15 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
         return PeerContact.NONE
     try:
         reason = _wrong_patient(group[0], destination, tools) if _must_check(group, destination) else None
+    except NotSupportedError as error:
+        if not destination.verify_identity:
+            _hold(group, f"{_LOST_THERE}: {error}", tools)
+            return PeerContact.ANSWERED
+        return _record_all(group, repeat(_unchecked(Verdict.LATER, error)), tools)
     except PeerError as error:
         silent = isinstance(error, PeerUnreachableError)
         verdict = Verdict.UNREACHABLE if silent else Verdict.LATER
-        return _record_all(group, repeat(Receipt(verdict, f"the study's patient could not be checked: {error}")), tools)
+        return _record_all(group, repeat(_unchecked(verdict, error)), tools)
     if reason == _ABSENT and _refusals(group) < tools.settings.workers.attempts:
         # A modality may have sent to us and to the archive at once, and we were quicker.
         return _record_all(group, repeat(Receipt(Verdict.RETRY, _ABSENT)), tools)
@@ -150,6 +157,10 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
     if not _is_sent_unasked(group, destination, tools):
         tools.database.write(write_entry, going.beginning(tools.clock()))
     return _record_all(group, going.noting(kind.send(destination, calling, objects)), tools, going)
+
+
+def _unchecked(verdict: Verdict, error: PeerError) -> Receipt:
+    return Receipt(verdict, f"the study's patient could not be checked: {error}")
 
 
 def _outgoing(
@@ -236,21 +247,25 @@ def _record_all(
     """Record the receipts. What must be sent again takes all behind it along, so that the order is kept."""
     notes = _Notes(tools)
     try:
-        blocked = _take_receipts(group, iter(receipts), notes)
+        # What was not sent to anybody is asked of nobody.
+        blocked = _take_receipts(group, iter(receipts), notes, asks=going is not None)
     finally:
         notes.write(going.outcome(tools.clock()) if going is not None else ())
     silent = blocked is not None and blocked.verdict is Verdict.UNREACHABLE
     return PeerContact.NO_ANSWER if silent else PeerContact.ANSWERED
 
 
-def _take_receipts(group: Sequence[Delivery], answers: Iterator[Receipt], notes: _Notes) -> Receipt | None:
+def _take_receipts(
+    group: Sequence[Delivery], answers: Iterator[Receipt], notes: _Notes, *, asks: bool
+) -> Receipt | None:
     """Note every receipt; gives the one after which nothing more was sent."""
     tries = _Tries(max(each.attempts for each in group), _refusals(group))
     blocked: Receipt | None = None
     to_ask_for = []
     for delivery in group:
         receipt = blocked or next(answers)
-        if receipt.verdict in _ASK_FOR:
+        last = asks and receipt.may_have_arrived and _is_given_up(receipt, tries, notes.tools.settings)
+        if receipt.verdict in _ASK_FOR or last:
             to_ask_for.append((delivery, receipt))
         elif not _note(delivery, receipt, tries, notes):
             blocked = replace(receipt, may_have_arrived=False)  # what is behind it was not sent
@@ -290,9 +305,10 @@ def _note(delivery: Delivery, receipt: Receipt, tries: _Tries, notes: _Notes) ->
 
 
 def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Receipt:
-    """Ask the peer whether it holds what it calls a duplicate, or does not name in its answer.
+    """Ask the peer whether it holds what it calls a duplicate, does not name in its answer, or may have all the same.
 
-    Of a duplicate its answer to an earlier attempt may have been lost.
+    Of a duplicate its answer to an earlier attempt may have been lost. A server may store what it answers with an
+    error, and is asked before that is given up.
 
     Our UIDs are made of the content, so what it holds under this one in this study is the same object.
     """
@@ -314,8 +330,13 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
 
 def _is_final(receipt: Receipt, tries: _Tries, settings: Settings) -> bool:
     """A rejection by the peer is final at once; one that is down or full gets far more attempts than one that fails."""
+    return receipt.verdict is Verdict.REJECTED or _is_given_up(receipt, tries, settings)
+
+
+def _is_given_up(receipt: Receipt, tries: _Tries, settings: Settings) -> bool:
+    """Whether this was the last of its attempts."""
     if receipt.verdict is Verdict.REJECTED:
-        return True
+        return False
     if receipt.verdict in _MANY_ATTEMPTS:
         return tries.attempts >= settings.workers.unreachable_attempts
     return tries.refused >= settings.workers.attempts

@@ -6,6 +6,7 @@ import pytest
 
 from db import deliveries, holds, jobs
 from db.database import Database
+from db.destinations import DestinationLeases
 from db.errors import StudyOnHoldError, TransitionError
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -94,6 +95,19 @@ def test_a_lost_task_queue_is_enqueued_again(database: Database) -> None:
     database.write(deliveries.mark_dispatched, [sr], NOW + HOUR)
     assert database.read(deliveries.to_enqueue, NOW + HOUR, HOUR) == ()
     assert database.read(deliveries.to_enqueue, NOW + HOUR + MINUTE, HOUR) == (seg,)
+
+
+def test_a_peer_that_hangs_at_one_object_gets_the_others(database: Database) -> None:
+    _, (hangs, behind) = finished(database)
+    _, later = finished(database, study=2)
+    database.write(deliveries.claim_with_group, hangs, "d1", NOW, MINUTE, lambda _: None)
+    for each in (hangs, behind):
+        assert database.write(deliveries.retry, each, "d1", "no answer", NOW, SECOND)
+    leases = DestinationLeases(database.engine)
+    leases.record_no_answer("pacs", NOW + SECOND)
+    assert database.read(deliveries.to_enqueue, NOW + MINUTE, SECOND)[0] == later[0]
+    leases.record_answer("pacs")
+    assert database.read(deliveries.to_enqueue, NOW + MINUTE, SECOND)[0] == hangs
 
 
 def test_the_deliveries_of_dead_workers_are_pending_again(database: Database) -> None:

@@ -23,6 +23,7 @@ from tests.workers.builders import FakeClock, delivery
 from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery
 from workers.destinations.destination_kind import (
     DestinationKind,
+    NotSupportedError,
     Outgoing,
     PeerContact,
     PeerError,
@@ -305,6 +306,28 @@ def test_what_a_peer_calls_a_duplicate_or_does_not_name_is_looked_for_there(
     assert rows.unanswered == ([] if state is DeliveryState.SENT else [1])
 
 
+@pytest.mark.parametrize(
+    ("holds", "state"),
+    [
+        (True, DeliveryState.SENT),
+        (False, DeliveryState.FAILED),
+        (PeerError("it does not offer queries (C-FIND)"), DeliveryState.FAILED),
+        (PeerUnreachableError("it is down"), DeliveryState.PENDING),
+    ],
+)
+def test_a_peer_that_answers_an_error_to_what_it_stores_is_asked_before_that_is_given_up(
+    tools: Callable[..., DeliveryTools], holds: bool | PeerError, state: DeliveryState
+) -> None:
+    error = Receipt(Verdict.RETRY, "status 500", may_have_arrived=True)
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    with_tools = tools(FakePeer(error, error, error, SENT, holds=holds), rows)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert [note[1] for note in rows.notes if note[0] == 1] == ["pending", "pending", state.value]
+    assert rows.rows[2].state is DeliveryState.SENT
+    assert state is not DeliveryState.FAILED or "status 500" in rows.notes[-1][2] + rows.notes[-2][-1]
+
+
 def test_an_error_of_ours_leaves_nothing_as_being_sent(
     tools: Callable[..., DeliveryTools], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -379,6 +402,17 @@ def test_what_a_peer_has_lost_with_its_study_does_not_bring_the_study_back(
     for _ in range(3):
         deliver(1, with_tools)
     assert (rows.rows[1].state, peer.groups) == (DeliveryState.ON_HOLD, [])
+
+
+def test_what_a_peer_without_queries_has_lost_is_for_a_person(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1, missing=4))
+    unsupported = NotSupportedError("it does not support queries (C-FIND)")
+    deliver(1, tools(FakePeer(SENT, on_hold=unsupported), rows))
+    ((_, state, reason),) = rows.notes
+    assert (state, "does not hold it" in reason, "C-FIND" in reason) == ("on_hold", True, True)
+    rows = FakeDeliveries(delivery(1, missing=4))
+    deliver(1, tools(FakePeer(SENT, on_hold=unsupported), rows, verify_identity=True))
+    assert rows.rows[1].state is DeliveryState.PENDING, "a setting to correct, here or there"
 
 
 def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_on_hold(

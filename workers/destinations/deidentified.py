@@ -23,7 +23,15 @@ from workers.deidentification.profile import Deidentifier
 from workers.deidentification.pseudonyms import Subject
 from workers.deidentification.report import options_of
 from workers.deidentification.study import IMAGE, Original, deidentifier_of, deidentify_object, words_of
-from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Receipt, StoredObject, Verdict
+from workers.destinations.destination_kind import (
+    DAMAGED,
+    DestinationKind,
+    Outgoing,
+    PeerError,
+    Receipt,
+    StoredObject,
+    Verdict,
+)
 from workers.results.header import text_of
 
 
@@ -59,6 +67,8 @@ class Deidentified(DestinationKind):
         result = Original(outgoing.kind, outgoing.sop_instance_uid, outgoing.path)
         images = [Original(IMAGE, image.sop_instance_uid, image.path) for image in outgoing.images]
         try:
+            if outgoing.is_damaged:
+                return Receipt(Verdict.REJECTED, DAMAGED)
             subject = self._subject(outgoing.path, deidentifier)
             forbidden = words_of(result, deidentifier).union(*(words_of(each, deidentifier) for each in images))
             for original in (*images, result):

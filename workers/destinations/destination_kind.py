@@ -16,6 +16,9 @@ from typing import Protocol
 
 from config.destinations import Destination
 
+DAMAGED = "the result file is damaged; analyse it again"
+"""The note about an object whose :attr:`Outgoing.is_damaged` is true: it is not sent."""
+
 _NOT_SUPPORTED = "a peer of this kind cannot be asked for that"
 
 
@@ -25,6 +28,10 @@ class PeerError(Exception):
 
 class PeerUnreachableError(PeerError):
     """The peer did not answer or rejected the association: other requests would fail too."""
+
+
+class NotSupportedError(PeerError):
+    """The peer does not offer what it is asked for: it will not the next time either."""
 
 
 class NoAnswerError(PeerUnreachableError):
@@ -168,7 +175,7 @@ class DestinationKind(ABC):
             PeerError: the query failed.
         """
         del destination, calling, study_instance_uid
-        raise PeerError(_NOT_SUPPORTED)
+        raise NotSupportedError(_NOT_SUPPORTED)
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """Query whether the peer holds each of ``objects``; yields in their order, as soon as it is known.
@@ -177,7 +184,7 @@ class DestinationKind(ABC):
             PeerError: a query failed.
         """
         del destination, calling, objects
-        raise PeerError(_NOT_SUPPORTED)
+        raise NotSupportedError(_NOT_SUPPORTED)
 
     def request_commitment(
         self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
@@ -188,7 +195,7 @@ class DestinationKind(ABC):
             PeerError: the request failed.
         """
         del destination, calling, transaction_uid, objects
-        raise PeerError(_NOT_SUPPORTED)
+        raise NotSupportedError(_NOT_SUPPORTED)
 
     def check_verification(self, destination: Destination, calling: str) -> None:
         """Return if the peer supports the service that ``destination.verification`` needs.

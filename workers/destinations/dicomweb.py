@@ -18,7 +18,9 @@ from pydicom.dataset import Dataset
 
 from config.destinations import Destination
 from config.tls import Tls
+from workers.association import is_stored, stored_with
 from workers.destinations.destination_kind import (
+    DAMAGED,
     DestinationKind,
     NoAnswerError,
     Outgoing,
@@ -30,7 +32,7 @@ from workers.destinations.destination_kind import (
     Verdict,
 )
 from workers.destinations.dimse import classify_status
-from workers.destinations.web_server import FULL, Answer, WebServer, credentials, web_server
+from workers.destinations.web_server import Answer, WebServer, credentials, web_server
 
 _JSON = "application/dicom+json"
 _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _PATIENT_ID = "00080018", "0020000D", "00100020"
@@ -95,6 +97,8 @@ class _Server:
         """Store one file."""
         try:
             content = outgoing.path.read_bytes()
+            if outgoing.is_damaged:
+                return Receipt(Verdict.REJECTED, DAMAGED)
         except OSError as error:
             note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
             return Receipt(Verdict.REJECTED, note)
@@ -118,8 +122,9 @@ class _Server:
         if answer.status == 204:
             return []
         if answer.status != 200:
-            kind = PeerUnreachableError if answer.status in (401, 403, *FULL) else PeerError
-            raise kind(answer.problem)
+            # 404: there is nothing of that study, some servers say.
+            away = answer.verdict in (Verdict.UNREACHABLE, Verdict.LATER) and answer.status != 404
+            raise (PeerUnreachableError if away else PeerError)(answer.problem)
         found = answer.json
         if not isinstance(found, list):
             # Something in front of it answers, as long as it is away or wants a log-in.
@@ -129,33 +134,39 @@ class _Server:
 
 def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
     """The receipt of one object in an answer (PS3.18 10.5.3 and table I.2-1)."""
-    if answer.status in (401, 403, 404):
-        return Receipt(Verdict.UNREACHABLE, answer.problem)
-    if answer.status in FULL:
-        note = f"the server is busy or full (status {answer.status})"
-        return Receipt(Verdict.LATER, note, may_have_arrived=answer.status >= 500)  # a proxy may say it in its place
-    if answer.status >= 500:
-        return Receipt(Verdict.RETRY, answer.problem, may_have_arrived=True)
+    if answer.verdict is not None:
+        # A proxy may say it in the place of a server that has stored the object.
+        return Receipt(answer.verdict, answer.problem, may_have_arrived=answer.status >= 500)
     if answer.status not in (200, 202, 409):
         return Receipt(Verdict.REJECTED, answer.problem)
     response = answer.json
     response = response[0] if isinstance(response, list) and response else response
-    if _item(response, "00081199", sop_instance_uid) is not None:  # Referenced SOP Sequence
-        return Receipt(Verdict.SENT)
+    stored = _item(response, "00081199", sop_instance_uid)  # Referenced SOP Sequence
     failed = _item(response, "00081198", sop_instance_uid)  # Failed SOP Sequence
-    if failed is not None:
-        status = Dataset()
-        status.Status = _number(failed, "00081197")  # Failure Reason
-        return classify_status(status)
+    if stored is not None and failed is None:
+        warning = _number(stored, "00081196")  # Warning Reason
+        return Receipt(Verdict.SENT, stored_with(warning) if warning is not None else "")
+    if failed is not None and stored is None:
+        return classify_status(_failure(_number(failed, "00081197")))  # Failure Reason
     # A 200 counts for nothing by itself: the log-in page of a proxy has it, too.
     note = f"the server does not say what became of the object (status {answer.status})"
     return Receipt(Verdict.RETRY if answer.status == 409 else Verdict.UNCLEAR, note, may_have_arrived=True)
 
 
+def _failure(reason: int | None) -> Dataset:
+    """A failure with this reason, the general one (0x0110) where it is none."""
+    status = Dataset()
+    status.Status = 0x0110 if reason is None or is_stored(reason) else reason
+    return status
+
+
 def _item(response: Any, sequence: str, sop_instance_uid: str) -> Any:
     """The item of a sequence about one instance."""
-    items = response.get(sequence, {}).get("Value") if isinstance(response, dict) else None
-    return next((each for each in items or () if _value(each, "00081155") == sop_instance_uid), None)
+    try:
+        items = list(response[sequence]["Value"])
+    except (KeyError, TypeError, IndexError):
+        items = []
+    return next((each for each in items if _value(each, "00081155") == sop_instance_uid), None)
 
 
 def _value(found: Any, tag: str) -> str:
@@ -166,7 +177,8 @@ def _value(found: Any, tag: str) -> str:
         return ""
 
 
-def _number(found: Any, tag: str) -> int:
-    """As :func:`_value`, as a number; the general failure (0x0110) where it is none."""
+def _number(found: Any, tag: str) -> int | None:
+    """As :func:`_value`, as a number of 16 bits; None where it is none."""
     text = _value(found, tag)
-    return int(text) if text.isdecimal() else 0x0110
+    number = int(text) if text.isdecimal() and len(text) < 6 else -1
+    return number if 0 <= number <= 0xFFFF else None

@@ -23,9 +23,11 @@ from pynetdicom.sop_class import (
 
 from config.destinations import Destination
 from config.tls import Tls
-from workers.association import busy, is_stored, open_association, status_text
+from workers.association import busy, is_stored, open_association, status_text, stored_with
 from workers.destinations.destination_kind import (
+    DAMAGED,
     DestinationKind,
+    NotSupportedError,
     Outgoing,
     PeerError,
     PeerStudy,
@@ -235,7 +237,7 @@ def _context(abstract_syntax: str) -> PresentationContext:
 
 def _require(association: Association, service: str) -> None:
     if not association.accepted_contexts:
-        raise PeerError(f"it does not support {service}")
+        raise NotSupportedError(f"it does not support {service}")
 
 
 def _reference(stored: StoredObject) -> Dataset:
@@ -279,7 +281,7 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
         as_it_is = any(syntax in context.transfer_syntax for context in accepted)
         given = outgoing.path if as_it_is else dcmread(outgoing.path)
         if outgoing.is_damaged:
-            return Receipt(Verdict.REJECTED, "the result file is damaged; analyse it again"), True
+            return Receipt(Verdict.REJECTED, DAMAGED), True
     except (OSError, InvalidDicomError, AttributeError) as error:
         note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
         return Receipt(Verdict.REJECTED, note), True
@@ -306,7 +308,7 @@ def classify_status(status: Dataset) -> Receipt:
         return Receipt(Verdict.SENT)
     # The peer's Error Comment is not kept: it may quote patient data.
     if is_stored(code):
-        return Receipt(Verdict.SENT, f"stored with warning {status_text(code)}")
+        return Receipt(Verdict.SENT, stored_with(code))
     if code == _DUPLICATE:
         note = f"the peer reports a duplicate object: {status_text(code)}"
         return Receipt(Verdict.DUPLICATE, note, may_have_arrived=True)

@@ -27,6 +27,7 @@ from config.tls import Tls
 from db.patients import PatientRules
 from db.records import NOTE
 from workers.destinations.destination_kind import (
+    DAMAGED,
     DestinationKind,
     NoAnswerError,
     Outgoing,
@@ -36,7 +37,7 @@ from workers.destinations.destination_kind import (
     StoredObject,
     Verdict,
 )
-from workers.destinations.web_server import FULL, Answer, WebServer, credentials, web_server
+from workers.destinations.web_server import Answer, WebServer, credentials, web_server
 from workers.fhir.resources import (
     ENTERED_IN_ERROR,
     Links,
@@ -103,7 +104,7 @@ class Fhir(DestinationKind):
     def _receipt(self, server: _Server, destination: Destination, outgoing: Outgoing) -> Receipt:
         try:
             if outgoing.is_damaged:
-                return Receipt(Verdict.REJECTED, "the result file is damaged; analyse it again")
+                return Receipt(Verdict.REJECTED, DAMAGED)
             document = dcmread(outgoing.path)
             if outgoing.kind == NOTE:
                 made = _note(server, document, self.site.uid_root)
@@ -258,8 +259,8 @@ class _Server:
     def _found(self, kind: str, query: str) -> list[Resource]:
         answer = self._server.request("GET", f"/{kind}?{query}")
         if answer.status != 200:
-            error = PeerUnreachableError if answer.status in (401, 403, 404, *FULL) else PeerError
-            raise error(answer.problem)
+            away = answer.verdict in (Verdict.UNREACHABLE, Verdict.LATER)
+            raise (PeerUnreachableError if away else PeerError)(answer.problem)
         searchset = answer.json
         if not isinstance(searchset, dict) or searchset.get("type") != "searchset":
             raise PeerError(f"the server answers a search with no {_JSON}")
@@ -331,13 +332,11 @@ def _receipt(answer: Answer) -> Receipt:
 
 def _refusal(answer: Answer) -> tuple[Verdict, str]:
     """What an answer that is no success says."""
-    if answer.status in (401, 403, 404):
-        return Verdict.UNREACHABLE, answer.problem
-    if answer.status in FULL:
-        return Verdict.LATER, f"the server is busy or full (status {answer.status})"
+    if answer.verdict in (Verdict.UNREACHABLE, Verdict.LATER):
+        return answer.verdict, answer.problem
     # 409 and 412: somebody else writes the same.
-    again = answer.status >= 500 or answer.status in (409, 412)
-    return Verdict.RETRY if again else Verdict.REJECTED, f"{answer.problem}{_issues(answer.json)}"
+    again = Verdict.RETRY if answer.status in (409, 412) else Verdict.REJECTED
+    return answer.verdict or again, f"{answer.problem}{_issues(answer.json)}"
 
 
 def _issues(outcome: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.destinations import Destination
-from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.destination_kind import DAMAGED, DestinationKind, Outgoing, PeerError, Receipt, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class OnRequest(DestinationKind):
                 yield Receipt(Verdict.REJECTED, "nothing is sent there: results of this store alone can be asked for")
             elif not outgoing.path.is_file():
                 yield Receipt(Verdict.REJECTED, "the result file is not in the store; analyse it again")
+            elif outgoing.is_damaged:
+                yield Receipt(Verdict.REJECTED, DAMAGED)
             else:
                 yield Receipt(Verdict.SENT)
 

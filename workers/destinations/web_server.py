@@ -19,11 +19,17 @@ from urllib.parse import SplitResult, urlsplit
 from config.destinations import Destination
 from config.tls import Tls
 from models.remote.time_limit import within
-from workers.destinations.destination_kind import NoAnswerError, PeerUnreachableError
+from workers.destinations.destination_kind import NoAnswerError, PeerUnreachableError, Verdict
 from workers.tls import load_identity, trust_authorities
 
-FULL = (413, 429, 503, 507)
+_BUSY = (413, 429, 503, 507)
 """Statuses of a server that is busy or full."""
+
+_ASTRAY = (401, 403, 404, 405, 421)
+"""Statuses that are about the URL or the credentials, and no object: all others would get the same."""
+
+_AWAY = (502, 504)
+"""Statuses of a proxy that cannot reach the server behind it."""
 
 _LARGEST_ANSWER = 4 * 1024 * 1024
 _REFUSED = {401: "the server refuses the credentials", 403: "the server does not allow this node to do that"}
@@ -39,16 +45,35 @@ class Answer:
     @property
     def problem(self) -> str:
         """Why this is no success, in words."""
-        if self.status == 404:
-            return "the server does not know the path of the URL (status 404)"
+        if self.status in (404, 405):
+            return f"the server does not know the path of the URL (status {self.status})"
+        if self.status in _AWAY:
+            return f"the server behind the proxy cannot be reached (status {self.status})"
+        if self.status in _BUSY:
+            return f"the server is busy or full (status {self.status})"
+        if self._redirects:
+            return f"the server redirects from the path of the URL to another (status {self.status})"
         return _REFUSED.get(self.status, f"the server answers with status {self.status}")
 
     @property
+    def _redirects(self) -> bool:
+        return 300 <= self.status < 400
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the status says whatever was asked for; None where that is for the service to say."""
+        if self._redirects or self.status in (*_ASTRAY, *_AWAY):
+            return Verdict.UNREACHABLE
+        if self.status in _BUSY:
+            return Verdict.LATER
+        return Verdict.RETRY if self.status >= 500 or self.status == 408 else None
+
+    @property
     def json(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None where it is none, or too deep."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

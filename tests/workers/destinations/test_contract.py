@@ -9,12 +9,12 @@ import pytest
 from pydicom import dcmwrite
 
 from config.destinations import Destination
-from config.settings import Settings
+from config.settings import Settings, Store
 from node.monitoring.health import check_destination
 from tests.dripping import dripping
 from tests.ports import free_port
 from tests.workers.harness import CR, radiograph
-from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Verdict
+from workers.destinations.destination_kind import DAMAGED, DestinationKind, Outgoing, PeerError, Verdict
 from workers.destinations.destination_kinds import destination_kinds
 
 SETTINGS = Settings.model_validate({"deidentification": {"key": "k" * 64}, "store": {"folder": "/nowhere/store"}})
@@ -65,6 +65,19 @@ def test_a_check_says_what_is_wrong_and_what_to_do(down: Destination, kind: Dest
     assert not check.ok
     assert check.found
     assert check.remedy
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "dimse"])
+def test_a_damaged_file_is_not_sent(tmp_path: Path, name: str) -> None:
+    """That of a DICOM peer is with its associations, in test_dimse."""
+    uid = "1.2.826.0.1.3680043.8.498.1"
+    dcmwrite(tmp_path / "object.dcm", radiograph(uid), enforce_file_format=True)
+    needs = {"url": "http://127.0.0.1:9/"} if name in ("dicomweb", "fhir") else {}
+    needs |= {"folder": str(tmp_path / "export")} if name == "deidentified" else {}
+    there = Destination.model_validate({"name": "peer", "kind": name} | needs)
+    kind = destination_kinds(SETTINGS.model_copy(update={"store": Store(folder=tmp_path)}))[name]
+    (receipt,) = kind.send(there, "PLEURA", [Outgoing(tmp_path / "object.dcm", CR, uid, digest="0" * 64)])
+    assert (receipt.verdict, receipt.note) == (Verdict.REJECTED, DAMAGED)
 
 
 @pytest.mark.parametrize("ask", ["find_study", "request_commitment", "check_verification"])

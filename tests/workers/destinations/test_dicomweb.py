@@ -117,6 +117,18 @@ def failed(reason: int) -> bytes:
         (400, b"", Verdict.REJECTED),
         (401, b"", Verdict.UNREACHABLE),
         (404, b"", Verdict.UNREACHABLE),
+        (405, b"", Verdict.UNREACHABLE),
+        (301, b"", Verdict.UNREACHABLE),
+        (302, b"", Verdict.UNREACHABLE),
+        (307, b"", Verdict.UNREACHABLE),
+        (408, b"", Verdict.RETRY),
+        (502, b"", Verdict.UNREACHABLE),
+        (504, b"", Verdict.UNREACHABLE),
+        (200, b"[" * 1_000_000, Verdict.UNCLEAR),
+        (200, b'{"00081199": [1], "00081198": {"Value": [7, null]}}', Verdict.UNCLEAR),
+        (200, b'{"00081198": {"Value": 7}}', Verdict.UNCLEAR),
+        (200, failed(0), Verdict.RETRY),
+        (200, failed(0xB000), Verdict.RETRY),
         (413, b"", Verdict.LATER),
         (500, b"John Doe", Verdict.RETRY),
         (503, b"", Verdict.LATER),
@@ -131,6 +143,18 @@ def test_what_the_answer_to_one_object_means(
         verdict in (Verdict.DUPLICATE, Verdict.UNCLEAR) or status >= 500 or body == b"{}"
     )
     assert "Doe" not in receipt.note
+
+
+def test_an_answer_that_says_both_of_an_object_says_nothing(server: Callable[..., Server], outgoing: Outgoing) -> None:
+    both = json.dumps(json.loads(failed(0xA900)) | json.loads(response("00081199"))).encode()
+    (receipt,) = DicomWeb(Tls()).send(at(server(202, both).url), "PLEURA", [outgoing])
+    assert receipt.verdict is Verdict.UNCLEAR
+
+
+def test_what_is_stored_with_a_warning_is_noted(server: Callable[..., Server], outgoing: Outgoing) -> None:
+    warned = response("00081199", **{"00081196": {"vr": "US", "Value": [0xB000]}})
+    (receipt,) = DicomWeb(Tls()).send(at(server(202, warned).url), "PLEURA", [outgoing])
+    assert receipt == Receipt(Verdict.SENT, "stored with warning 0xB000")
 
 
 def test_a_file_is_sent_as_it_is_with_the_credentials(server: Callable[..., Server], outgoing: Outgoing) -> None:
