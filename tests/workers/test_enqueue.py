@@ -18,9 +18,18 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from db.states import JOBS
+from db.states import JOBS, JOBS_GPU
 from tests.workers.conftest import Broker
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, PRIORITY, TaskQueue, message_settings, queue_keys
+from workers.enqueue import (
+    ANALYSE,
+    DELIVER,
+    DELIVERIES,
+    PRIORITY,
+    STAT_PRIORITY,
+    TaskQueue,
+    message_settings,
+    queue_keys,
+)
 
 
 def heard(broker: Broker, queue: str) -> list[tuple[str, int]]:
@@ -54,26 +63,55 @@ def test_what_is_enqueued_is_heard(make_broker: Callable[[str], Broker], kind: s
     task_queue.close()
 
 
-def first_message(broker: Broker) -> dict[str, Any]:
-    """The only message for a job, as it lies in the broker; ids that are made anew for each are left out."""
+def messages_in(broker: Broker, queue: str) -> list[dict[str, Any]]:
+    """Take the messages as they lie in the broker, all names on one level."""
     with Redis.from_url(broker.url.replace("redis+socket", "unix")) as client:
-        keys = queue_keys(JOBS)
-        (found,) = [json.loads(text) for key in keys for text in cast(list[bytes], client.lrange(key, 0, -1))]
+        keys = queue_keys(queue)
+        found = [json.loads(text) for key in keys for text in cast(list[bytes], client.lrange(key, 0, -1))]
         client.delete(*keys)
-    message: dict[str, Any] = found.pop("properties") | found.pop("headers") | found
+    return [message.pop("properties") | message.pop("headers") | message for message in found]
+
+
+def without_ids(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without the ids that are made anew for each."""
     return {name: value for name, value in message.items() if not name.endswith(("id", "_tag", "_to"))}
 
 
-def test_a_message_is_the_one_that_celery_would_send(broker: Broker) -> None:
+@pytest.mark.parametrize(
+    ("task", "queue", "priority"),
+    [
+        (ANALYSE, JOBS, PRIORITY),
+        (ANALYSE, JOBS, STAT_PRIORITY),
+        (ANALYSE, JOBS_GPU, PRIORITY),
+        (DELIVER, DELIVERIES, PRIORITY),
+    ],
+)
+def test_a_message_is_the_one_that_celery_would_send(broker: Broker, task: str, queue: str, priority: int) -> None:
     task_queue = TaskQueue(broker.url)
-    task_queue.enqueue_jobs([(7, False)])
+    if task == DELIVER:
+        task_queue.enqueue_deliveries([7])
+    else:
+        task_queue.enqueue_jobs([(7, priority == STAT_PRIORITY)], queue)
     app = Celery(set_as_current=False)
     app.conf.update(message_settings(broker.url))
-    ours = first_message(broker)
-    app.send_task(ANALYSE, queue=JOBS, args=(7,), priority=PRIORITY, ignore_result=True)
-    celerys = first_message(broker)
+    (ours,) = messages_in(broker, queue)
+    app.send_task(task, queue=queue, args=(7,), priority=priority, ignore_result=True)
+    (celerys,) = messages_in(broker, queue)
     assert ours["argsrepr"] == celerys["argsrepr"] == "(7,)"
-    assert ours == celerys
+    assert without_ids(ours) == without_ids(celerys)
+    assert set(ours) == set(celerys)
+    task_queue.close()
+
+
+def test_each_message_has_ids_of_its_own(broker: Broker) -> None:
+    task_queue = TaskQueue(broker.url)
+    task_queue.enqueue_jobs([(7, False), (8, False)])
+    task_queue.enqueue_jobs([(9, False)])
+    messages = messages_in(broker, JOBS)
+    assert all(message["id"] == message["root_id"] == message["correlation_id"] for message in messages)
+    ids = {message[name] for message in messages for name in ("id", "delivery_tag")}
+    assert len(ids) == 2 * len(messages)
+    assert {message["argsrepr"] for message in messages} == {"(7,)", "(8,)", "(9,)"}
     task_queue.close()
 
 
