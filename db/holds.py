@@ -77,6 +77,14 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
         move(connection, "delivery", delivery, DeliveryState.ON_HOLD, cause=reason, actor=actor, now=now, **values)
 
 
+def with_deliveries_on_hold(connection: Connection, limit: int) -> tuple[int, ...]:
+    """Studies with deliveries that are on hold for a reason of their own: no worklist lists these as on hold."""
+    delivery = tables.Delivery
+    held = (delivery.state == DeliveryState.ON_HOLD, delivery.on_hold_with_study.is_(False))
+    query = select(delivery.study_id).where(*held).distinct().order_by(delivery.study_id).limit(limit)
+    return tuple(connection.scalars(query))
+
+
 def release(connection: Connection, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
     """Release a study on hold: its held jobs are queued and the deliveries that were put on hold with it are pending
     again.

@@ -97,12 +97,18 @@ def hold(context: click.Context, study: str, reason: str) -> None:
 @click.argument("study")
 @click.pass_context
 def release(context: click.Context, study: str) -> None:
-    """Release a STUDY that is on hold."""
+    """Release a STUDY that is on hold, or, where it is not, those of its deliveries that are: they are sent."""
     call = _Call(context, study)
+    held = [each.id for each in call.detail.deliveries if each.state is DeliveryState.ON_HOLD and not each.stale_code]
     try:
         waiting = call.actions.release(call.study_id)
     except StudyNotOnHoldError:
-        fail(f"{describe_study(call.detail)} is not on hold")
+        if not held:
+            fail(f"{describe_study(call.detail)} is not on hold")
+        for delivery_id in held:
+            call.actions.resend(call.study_id, delivery_id)
+        call.print_outcome(f"has {len(held)} deliveries that were on hold; they are queued")
+        return
     call.print_outcome(f"is released; {waiting} jobs are queued")
 
 

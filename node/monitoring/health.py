@@ -25,6 +25,7 @@ from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
 from db.engine import connect, missing_columns, schema_problem
 from db.errors import DatabaseURLError
+from db.holds import with_deliveries_on_hold
 from db.jobs import as_many_wait
 from db.queries.metrics import waiting
 from db.queries.problems import Problem, problems
@@ -69,6 +70,7 @@ _CALLERS = 3
 _COLUMNS = 5
 _PEER_SECONDS = 5.0
 _AT_ONCE = 8
+_MOST_STUDIES = 5
 _LATEST_ENTRIES = 1000
 _LATE_ENTRIES = timedelta(minutes=10)
 
@@ -289,8 +291,13 @@ def _on_hold(engine: Engine) -> Iterator[Check]:
     counts = Statistics(engine).queue_counts()
     held = [f"{number} {kind}" for kind in ("jobs", "deliveries") if (number := counts.get(f"{kind}.on_hold", 0))]
     if held:
-        found = f"{' and '.join(held)} wait for a person: nothing of them is analysed or sent"
-        yield Check("on hold", True, found, "`pleura worklist --show on-hold`, then `pleura release STUDY`")
+        with engine.connect() as connection:
+            numbers = [f"#{each}" for each in with_deliveries_on_hold(connection, _MOST_STUDIES)]
+        # The worklist lists studies that are on hold, and not those that have a delivery on hold.
+        where = f" (of {', '.join(numbers)}{' …' if len(numbers) == _MOST_STUDIES else ''})" if numbers else ""
+        look = "`pleura show STUDY` says why" if numbers else "`pleura worklist --show on-hold`"
+        found = f"{' and '.join(held)} wait for a person{where}: nothing of them is analysed or sent"
+        yield Check("on hold", True, found, f"{look}, then `pleura release STUDY`")
 
 
 def check_audit(settings: Settings, *, peers: bool = True) -> Iterator[Check]:

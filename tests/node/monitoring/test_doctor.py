@@ -592,8 +592,11 @@ def test_what_waits_for_a_person_is_a_hint(bench: Bench) -> None:
     [held] = [check for check in bench.checks() if check.part == "on hold"]
     assert (held.ok, held.found) == (
         True,
-        "1 deliveries wait for a person: nothing of them is analysed or sent",
+        "1 deliveries wait for a person (of #1): nothing of them is analysed or sent",
     )
+    released = CliRunner().invoke(cli, ["--config", str(bench.config()), "release", "#1"])
+    assert "1 deliveries that were on hold; they are queued" in released.output
+    assert "on hold" not in {check.part for check in bench.checks()}
 
 
 def test_a_node_that_has_received_and_is_stopped_is_told_of(bench: Bench) -> None:
