@@ -96,12 +96,14 @@ async def _store(context: RequestContext, parts: Parts, most: int, form: str) ->
         context.services.tools.dispatcher.dispatch()
     if why:
         log.warning("a request of %s was not read to its end: %s", context.principal.name, why)
-    return _answer(status or status_of(parts.outcomes), parts, form)
+    return _answer(status or status_of(parts.outcomes), parts, form, why)
 
 
-def _answer(status: HTTPStatus, parts: Parts, form: str) -> Response:
-    """The outcome of each instance, also where the request was not read to its end."""
-    response = store_response(parts.outcomes)
+def _answer(status: HTTPStatus, parts: Parts, form: str, why: str) -> Response:
+    """The outcome of each instance, also where the request was not read to its end, which is the reason ``why``."""
+    if not parts.outcomes:
+        return problem(status, why or "the request has no part")
+    response = store_response(parts.outcomes, why)
     content = native_xml(response) if form == XML else json.dumps(response).encode("ascii")
     headers = _RETRY if status is HTTPStatus.SERVICE_UNAVAILABLE else None
     return Response(content, int(status), headers, form)

@@ -14,6 +14,7 @@ from node.dicomweb.stow import Outcome
 
 _RETRIEVE_URL, _REFERENCED, _FAILED, _OTHER_FAILURES = "00081190", "00081199", "00081198", "0008119A"
 _CLASS, _INSTANCE, _REASON = "00081150", "00081155", "00081197"
+_COMMENT, _LONGEST_COMMENT = "00000902", 64
 
 
 def status_of(outcomes: Sequence[Outcome]) -> HTTPStatus:
@@ -30,10 +31,11 @@ def status_of(outcomes: Sequence[Outcome]) -> HTTPStatus:
     return HTTPStatus.CONFLICT
 
 
-def store_response(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The response module in the DICOM JSON model (PS3.18 F.2).
+def store_response(outcomes: Sequence[Outcome], why: str = "") -> dict[str, Any]:
+    """The response module in the DICOM JSON model (PS3.18 F.2); ``why`` the request was not read to its end.
 
-    Retrieve URL is empty: the server gives no images back. What has no UIDs is in Other Failures Sequence.
+    Retrieve URL is empty: the server gives no images back. What has no UIDs is in Other Failures Sequence. A reason in
+    words is in Error Comment (0000,0902), as of a C-STORE: the module has a number for it, and dcm4chee answers so.
     """
     stored, failed, other = [], [], []
     for outcome in outcomes:
@@ -45,7 +47,7 @@ def store_response(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             other.append(_reason(outcome))
     sequences = ((_REFERENCED, stored), (_FAILED, failed), (_OTHER_FAILURES, other))
     found = {tag: {"vr": "SQ", "Value": items} for tag, items in sequences if items}
-    return {_RETRIEVE_URL: {"vr": "UR"}, **found}
+    return {**_in_words(why), _RETRIEVE_URL: {"vr": "UR"}, **found}
 
 
 def _reference(outcome: Outcome) -> dict[str, Any]:
@@ -56,4 +58,8 @@ def _reference(outcome: Outcome) -> dict[str, Any]:
 
 
 def _reason(outcome: Outcome) -> dict[str, Any]:
-    return {_REASON: {"vr": "US", "Value": [outcome.answer.status]}}
+    return {**_in_words(outcome.answer.comment), _REASON: {"vr": "US", "Value": [outcome.answer.status]}}
+
+
+def _in_words(why: str) -> dict[str, Any]:
+    return {_COMMENT: {"vr": "LO", "Value": [why[:_LONGEST_COMMENT]]}} if why else {}

@@ -44,6 +44,7 @@ _META = frozenset({_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX})
 _META_LIMITS = Limits(inflated_bytes=0, elements=200, depth=4)
 _UID = re.compile(r"[0-9.]{1,64}")
 _LONGEST_BOUNDARY = 200  # RFC 2046 5.1.1 says 70, Orthanc sends 73
+_LONGEST_PREAMBLE = 64 * 1024
 
 # It quotes what it cannot read, and that is a patient's.
 logging.getLogger("python_multipart.multipart").setLevel(logging.CRITICAL)
@@ -89,6 +90,29 @@ class Storing:
     other_classes: bool
 
 
+class _Preamble:
+    """What stands before the first boundary of a multipart body, to be ignored (RFC 2046 5.1.1)."""
+
+    def __init__(self, boundary: str) -> None:
+        # A boundary begins a line, and the body begins with one.
+        self._delimiter, self._skipped = b"\n--" + boundary.encode("ascii"), bytearray(b"\n")
+        self.is_over = False
+
+    def behind(self, data: bytes) -> bytes:
+        """The part of the next bytes of the body, and of those before them, that begins with the first boundary.
+
+        Raises:
+            BrokenBodyError: there is no boundary where one must be.
+        """
+        looked_at = max(len(self._skipped) - len(self._delimiter), 0)
+        self._skipped += data
+        start = self._skipped.find(self._delimiter, looked_at)
+        if start < 0 and len(self._skipped) > _LONGEST_PREAMBLE:
+            raise BrokenBodyError("the boundary of the Content-Type is not in the body")
+        self.is_over = start >= 0
+        return bytes(self._skipped[start + 1 :]) if self.is_over else b""
+
+
 class Parts:
     """Stores the parts of one request, by one thread at a time. ``outcomes`` are those of the parts so far."""
 
@@ -109,7 +133,7 @@ class Parts:
             "on_part_end": self._end,
             "on_end": self._complete,
         }
-        self._parser = MultipartParser(boundary, callbacks)
+        self._preamble, self._parser = _Preamble(boundary), MultipartParser(boundary, callbacks)
         self._sender, self._storing = sender, storing
         self._part = _Part(sender, storing)
         self._headers: dict[str, str] = {}
@@ -124,6 +148,8 @@ class Parts:
             BrokenBodyError: they are not multipart.
             TooManyPartsError: there are more parts than are taken.
         """
+        if not self._preamble.is_over:
+            data = self._preamble.behind(data)
         try:
             self._parser.write(data)
         except FormParserError as error:
@@ -135,6 +161,8 @@ class Parts:
         Raises:
             BrokenBodyError: the last boundary is missing, so it was cut off.
         """
+        if not self._preamble.is_over:
+            raise BrokenBodyError("the boundary of the Content-Type is not in the body")
         if not self.complete:
             raise BrokenBodyError("the body ends without its last boundary")
 

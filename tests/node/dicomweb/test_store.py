@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from db.engine import connect
 from db.user_tables import Role
+from node.dicomweb.stow import BrokenBodyError, _Preamble
 from tests.node.dicom.listening import chest, data_set_bytes
 from tests.node.dicomweb.conftest import SENDER, DicomWeb, running_dicomweb
 from tests.orthanc import running_orthanc, wait_until
@@ -41,7 +42,7 @@ def body_of(files: Sequence[bytes], boundary: str = "B", kind: str = "applicatio
     return b"".join(head + content + b"\r\n" for content in files) + f"--{boundary}--\r\n".encode()
 
 
-def post(web: DicomWeb, body: bytes, path: str = "/studies", **headers: str) -> tuple[int, Any]:
+def post(web: DicomWeb, body: bytes | Iterator[bytes], path: str = "/studies", **headers: str) -> tuple[int, Any]:
     """Send a request with the sender's token; status, and the answer."""
     sent = {"Authorization": f"Bearer {web.tokens[Role.SENDER]}", "Content-Type": f"{RELATED}B"}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -106,6 +107,9 @@ def test_each_instance_has_a_status_of_its_own(dicomweb: DicomWeb) -> None:
     assert [reason for _, reason in listed(answer, FAILED)] == [0xA900, 0xA900, 0xC000, 0x0122, 0xC122]
     assert listed(answer, FAILED)[0][0] == other.SOPInstanceUID
     assert listed(answer, OTHER) == [("", 0xC000)]
+    failed = [*answer[FAILED]["Value"], *answer[OTHER]["Value"]]
+    assert all(each["00000902"]["Value"][0] for each in failed), "each tells in words what its number means"
+    assert failed[3]["00000902"]["Value"] == ["this SOP class is not supported"]
     assert good.SOPInstanceUID in dicomweb.rows()
     assert other.SOPInstanceUID not in dicomweb.rows()
     assert not dicomweb.leftovers()
@@ -123,6 +127,13 @@ def test_nothing_stored_is_a_conflict(dicomweb: DicomWeb) -> None:
 
     assert status == 409
     assert [reason for _, reason in listed(answer, FAILED)] == [0xA900]
+    assert dicomweb_client_hears(answer) == "Study Instance UID differs between request and data set"
+
+
+def dicomweb_client_hears(answer: Any) -> str:
+    """The reason as pydicom reads it, which is what dicomweb-client answers with."""
+    (failed,) = Dataset.from_json(answer).FailedSOPSequence
+    return str(failed.ErrorComment)
 
 
 def test_the_same_again_is_a_repeat_and_other_pixels_are_looked_at(dicomweb: DicomWeb) -> None:
@@ -167,6 +178,9 @@ def test_a_compressed_body_is_no_supported_encoding(dicomweb: DicomWeb) -> None:
     assert post(dicomweb, body, Content_Encoding="identity")[0] == 200
 
 
+CUT = "the body ends without its last boundary"
+
+
 def test_a_broken_body_keeps_what_was_whole(dicomweb: DicomWeb) -> None:
     before, cut = chest(), chest()
     whole = body_of([file_of(before), file_of(cut)])
@@ -175,18 +189,55 @@ def test_a_broken_body_keeps_what_was_whole(dicomweb: DicomWeb) -> None:
         status, answer = post(dicomweb, body)
         assert status == 400
         assert listed(answer, STORED)[0] == (before.SOPInstanceUID, 0)
+        assert answer["00000902"] == {"vr": "LO", "Value": [CUT]}
         assert not dicomweb.leftovers()
     assert dicomweb.rows().count(before.SOPInstanceUID) == 1
 
 
-@pytest.mark.parametrize("boundary", ["C", "", "B" * 201])
-def test_a_wrong_boundary_is_a_bad_request(dicomweb: DicomWeb, boundary: str) -> None:
-    assert post(dicomweb, body_of([file_of(chest())]), Content_Type=f"{RELATED}{boundary}")[0] == 400
+@pytest.mark.parametrize(
+    ("boundary", "why"),
+    [("C", "is not in the body"), ("", "is empty or too long"), ("B" * 201, "is empty or too long")],
+)
+@pytest.mark.parametrize("accept", ["application/dicom+json", "application/dicom+xml"])
+def test_a_wrong_boundary_is_a_bad_request(dicomweb: DicomWeb, boundary: str, why: str, accept: str) -> None:
+    body = body_of([file_of(chest())])
+    status, answer = post(dicomweb, body, Content_Type=f"{RELATED}{boundary}", Accept=accept)
+    assert (status, answer["detail"]) == (400, f"the boundary of the Content-Type {why}")
 
 
 def test_an_empty_request_is_a_bad_request(dicomweb: DicomWeb) -> None:
-    assert post(dicomweb, body_of([]))[0] == 400
-    assert post(dicomweb, b"")[0] == 400
+    assert post(dicomweb, body_of([])) == (400, {"detail": "the request has no part"})
+    assert post(dicomweb, b"") == (400, {"detail": "the boundary of the Content-Type is not in the body"})
+    assert post(dicomweb, b"\n--B\r\n")[1] == {"detail": CUT}
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [
+        b"",
+        b"\r\n",
+        b"This is a message with multiple parts in MIME format.\r\n",
+        b"Its boundary is --B, and -- begins a line:\r\n--\r\n-\r\n",
+        b"-" * 50_000 + b"\r\n\r\n",
+    ],
+    ids=["none", "empty line", "sentence", "nearly a boundary", "long"],
+)
+def test_what_stands_before_the_first_boundary_is_ignored(dicomweb: DicomWeb, preamble: bytes) -> None:
+    """RFC 2046 5.1.1, whatever piece of it comes first."""
+    image = chest()
+    body = preamble + body_of([file_of(image)]) + b"and an epilogue\r\n"
+    pieces = iter([body[:1], body[1:3], *([preamble[3:]] if len(preamble) > 3 else []), body[max(len(preamble), 3) :]])
+    status, answer = post(dicomweb, pieces)
+    assert (status, listed(answer, STORED)) == (200, [(image.SOPInstanceUID, 0)])
+
+
+def test_a_body_that_never_begins_takes_no_memory(dicomweb: DicomWeb) -> None:
+    """Gigabytes under another boundary are given up on soon."""
+    status, answer = post(dicomweb, bytes(1 << 20))
+    assert (status, answer) == (400, {"detail": "the boundary of the Content-Type is not in the body"})
+    preamble = _Preamble("B")
+    with pytest.raises(BrokenBodyError, match="not in the body"):
+        [preamble.behind(bytes(8192)) for _ in range(10)]
 
 
 def test_a_gigantic_part_takes_no_memory_and_no_place(tmp_path: Path) -> None:
