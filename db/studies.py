@@ -89,7 +89,7 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
     if row is None:
         raise RecordNotFoundError("study", study_id)
     counts = _COUNTED.first(connection, {"study_id": study_id})
-    by_job = current_findings(connection, [study_id], "job_id")
+    by_job = current_findings(connection, study_id)
     findings = tuple(one for found in by_job.values() for one in found)
     wanted = {finding.label for finding in findings if finding.present and not finding.shadow}
     return StudyFacts(

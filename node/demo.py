@@ -137,7 +137,7 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
     database = database_of(settings)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        rows = Worklist(database.engine).page(limit=1000)
+        rows = Worklist(database.engine).page(limit=1000, as_listed=True)
         yield rows
         if len(rows) >= studies and all(_finished(row) for row in rows):
             return

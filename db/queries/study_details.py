@@ -143,13 +143,13 @@ def _instances(connection: Connection, study_id: int) -> tuple[InstanceDetail, .
 
 def _jobs(connection: Connection, study_id: int) -> tuple[JobDetail, ...]:
     job = tables.Job.__table__
-    findings = current_findings(connection, [study_id], "job_id")
+    findings = current_findings(connection, study_id)
     same = [name for name in JobDetail.__dataclass_fields__ if name not in ("not_analysed", "findings")]
     return tuple(
         JobDetail(
             **{name: getattr(row, name) for name in same},
             not_analysed=_not_eligible(row.not_analysed_code, row.not_analysed_reason),
-            findings=findings[row.id],
+            findings=tuple(findings[row.id]),
         )
         for row in connection.execute(select(job).where(job.c.study_id == study_id).order_by(job.c.id))
     )

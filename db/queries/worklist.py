@@ -7,13 +7,13 @@ jobs and deliveries, modalities) is looked up for the rows of the page only.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,15 +25,14 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    cast,
     func,
-    literal,
     literal_column,
-    null,
+    or_,
     select,
     true,
     union_all,
 )
+from sqlalchemy.orm import aliased
 
 from db.engine import reading
 from db.frozen_records import maker
@@ -52,6 +51,9 @@ _LISTED_WORD_ROWS = 20_000  # studies whose numbers SQLite collects before it lo
 _SAMPLE_ROWS = 5000
 _MOST_CHOICES = 50
 _STATEMENTS_KEPT = 256
+_TEXTS_KEPT = 1024
+_BETWEEN = "\\"  # no value of DICOM and no state holds a backslash
+_SORTED_BY = "sorted_by"
 
 
 class WorklistPart(StrEnum):
@@ -124,12 +126,18 @@ class Worklist:
         limit: int = 50,
         offset: int = 0,
         only_open: bool = False,
+        as_listed: bool = False,
     ) -> tuple[WorklistRow, ...]:
-        """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies."""
+        """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies.
+
+        ``as_listed`` gives of the findings only what a list shows: those that are present and not in shadow, and those
+        in shadow where a study has no others, for it must not look like a negative.
+        """
         with self._engine.connect() as connection:
             asked = _asked(connection, filters)
             statement = _prepared_page(show, order, descending, only_open, asked.names, asked.words, limit, offset)
-            return _complete(connection, statement.rows(connection, asked.values))
+            rows = statement.rows(connection, asked.values)
+            return _complete(connection, rows, _LISTED_FINDINGS if as_listed else _FINDINGS)
 
     def rows(self, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
         """The rows of these studies, by number, whatever part of the list they are in."""
@@ -180,13 +188,40 @@ def page_statement(
     show: WorklistPart, order: Order, descending: bool, only_open: bool, limit: int = 50, offset: int = 0
 ) -> Select[Any]:
     """The statement of a page, without what is looked for."""
-    key = _ORDERS[order].desc() if descending else _ORDERS[order].asc()
-    by_due = [] if order is Order.DUE else [Study.due_at]  # twice in a row it would not be the order of the index
+    # Twice in a row, due_at would not be the order of the index.
+    by_due = [] if order is Order.DUE else [Study.due_at]
     conditions = [_shown(show), *([Study.state == StudyState.OPEN] if only_open else [])]
     # In the text of the statement: PostgreSQL plans a page of unknown size as if it were a tenth of the table, so it
     # would never keep the plan, and plan anew for every page.
     size, skipped = (literal_column(str(int(number)), Integer) for number in (limit, offset))
-    return select(*_COLUMNS).where(*conditions).order_by(key, *by_due, Study.id).limit(size).offset(skipped)
+    columns = (*_COLUMNS, _ORDERS[order].label(_SORTED_BY))
+    by = _ORDERS[order].desc() if descending else _ORDERS[order].asc()
+    return select(*columns).where(*conditions).order_by(by, *by_due, Study.id).limit(size).offset(skipped)
+
+
+def _counted(page: Select[Any], order: Order, descending: bool, dialect: str) -> Select[Any]:
+    """The rows of a page, in its order, with what is counted of each: of these alone, not of those that are skipped."""
+    rows = page.subquery("page")
+    key = rows.c[_SORTED_BY].desc() if descending else rows.c[_SORTED_BY].asc()
+    by_due = [] if order is Order.DUE else [rows.c.due_at]
+    columns = (*(rows.c[column.name] for column in _COLUMNS), *_counts_of(rows.c.study_id, dialect))
+    return select(*columns).order_by(key, *by_due, rows.c.study_id)
+
+
+def _counts_of(study_id: Any, dialect: str) -> tuple[ColumnElement[str], ...]:
+    """States of the jobs and of the deliveries and the modalities of a study, one after the other in a text.
+
+    Not grouped: a study has few, and to read a row for each takes longer than to count them here.
+    """
+    counted = ((Job, Job.state), (Delivery, Delivery.state), (Series, Series.modality))
+    join = func.string_agg if dialect == "postgresql" else func.group_concat
+    return tuple(
+        select(join(value, literal_column(f"'{_BETWEEN}'"), type_=String))
+        .where(table.study_id == study_id)
+        .scalar_subquery()
+        .label(table.__tablename__)
+        for table, value in counted
+    )
 
 
 @lru_cache(_STATEMENTS_KEPT)
@@ -202,7 +237,9 @@ def _prepared_page(
 ) -> Prepared:
     """The statement of a page, compiled once: to build it takes longer than to run it."""
     page = page_statement(show, order, descending, only_open, limit, offset)
-    return Prepared(lambda dialect: page.where(*_conditions(dialect, names, words)))
+    return Prepared(
+        lambda dialect: _counted(page.where(*_conditions(dialect, names, words)), order, descending, dialect)
+    )
 
 
 _ORDERS: dict[Order, Any] = {
@@ -388,51 +425,61 @@ _OF_UID = Prepared(
 
 def rows_of(connection: Connection, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
     """The rows of these studies, by number, whatever part of the worklist they are in."""
-    return _complete(connection, _NAMED.rows(connection, {"ids": list(study_ids)}))
+    return _complete(connection, _NAMED.rows(connection, {"ids": list(study_ids)}), _FINDINGS)
 
 
-def current_findings(
-    connection: Connection, study_ids: Sequence[int], by: Literal["study_id", "job_id"]
-) -> defaultdict[int, tuple[FindingRecord, ...]]:
-    """All findings of the latest revision of each job of these studies, by study or by job."""
-    found: defaultdict[int, tuple[FindingRecord, ...]] = defaultdict(tuple)
-    place = 0 if by == "study_id" else 1
-    for row in _FINDINGS.rows(connection, {"ids": list(study_ids)}):
-        found[row[place]] += (_finding(*row[3:]),)
+def current_findings(connection: Connection, study_id: int) -> defaultdict[int, list[FindingRecord]]:
+    """All findings of the latest revision of each job of a study, by job."""
+    return _by_number(_FINDINGS.rows(connection, {"ids": [study_id]}), 1)
+
+
+def _by_number(rows: list[Any], place: int) -> defaultdict[int, list[FindingRecord]]:
+    """Rows of :func:`_findings` as records in the order in which they were written, by the number at ``place``."""
+    found: defaultdict[int, list[FindingRecord]] = defaultdict(list)
+    for row in sorted(rows, key=itemgetter(2)):
+        found[row[place]].append(_finding(*row[3:]))
     return found
 
 
-def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[WorklistRow, ...]:
+def _complete(connection: Connection, rows: Sequence[Any], findings: Prepared) -> tuple[WorklistRow, ...]:
+    """The rows of a page with those of its findings that the statement ``findings`` gives."""
     ids = [row.study_id for row in rows]
-    if not ids:
-        return ()
-    findings: dict[int, list[FindingRecord]] = {study_id: [] for study_id in ids}
-    counted: dict[str, dict[int, dict[str, int]]] = {
-        kind: {study_id: {} for study_id in ids} for kind in ("jobs", "deliveries", "modalities")
-    }
-    for row in sorted(_BELONGING.rows(connection, {"ids": ids}), key=itemgetter(2)):
-        if row[1] is None:
-            counted[row[3]][row[0]][row[4]] = row[2]
-        else:
-            findings[row[0]].append(_finding(*row[3:]))
-    jobs, deliveries, modalities = counted.values()
+    found = _by_number(findings.rows(connection, {"ids": ids}), 0) if ids else {}
     return tuple(
-        _row(*row, tuple(findings[number]), jobs[number], deliveries[number], tuple(sorted(modalities[number])))
-        for number, row in zip(ids, rows, strict=True)
+        _row(*row[:-3], tuple(found.get(row.study_id, ())), *map(_number_of_each, row[-3:-1]), _different(row[-1]))
+        for row in rows
     )
 
 
-def _findings(dialect: str) -> Select[Any]:
+def _number_of_each(joined: str | None) -> dict[str, int]:
+    return dict(_numbers(joined))
+
+
+@lru_cache(_TEXTS_KEPT)
+def _numbers(joined: str | None) -> dict[str, int]:
+    """How often each word is in a text of :func:`_counts_of`; there are few such texts."""
+    return Counter(() if joined is None else joined.split(_BETWEEN))
+
+
+@lru_cache(_TEXTS_KEPT)
+def _different(joined: str | None) -> tuple[str, ...]:
+    return tuple(sorted(_numbers(joined)))
+
+
+def _findings(dialect: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     fields = (Finding.__table__.c[name] for name in FindingRecord.__dataclass_fields__)
     columns = (Finding.study_id, Finding.job_id, Finding.id, *fields)
-    return select(*columns).where(is_among(Finding.study_id, "ids", dialect), Finding.superseded.is_(False))
+    of_studies = is_among(Finding.study_id, "ids", dialect)
+    return select(*columns).where(of_studies, Finding.superseded.is_(False), *conditions)
 
 
-def _counts_of(kind: str, study_id: Any, value: Any, dialect: str) -> Select[Any]:
-    """How many rows each study has with each ``value``, as findings without a job: study, number, kind and value."""
-    found = (study_id, null(), func.count(), literal(kind), cast(value, String))
-    rest = [null()] * (len(_findings(dialect).selected_columns) - len(found))
-    return select(*found, *rest).where(is_among(study_id, "ids", dialect)).group_by(study_id, value)
+def _listed() -> ColumnElement[bool]:
+    """Whether a list shows a finding (see :meth:`Worklist.page`)."""
+    other = aliased(Finding)
+    counting = select(other.id).where(
+        other.study_id == Finding.study_id, other.shadow.is_(False), other.superseded.is_(False)
+    )
+    return or_(and_(Finding.present.is_(True), Finding.shadow.is_(False)), and_(Finding.shadow, ~counting.exists()))
 
 
 _finding, _row = maker(FindingRecord), maker(WorklistRow)
@@ -451,14 +498,10 @@ _COLUMNS: tuple[Any, ...] = tuple(
 )
 """The fields of a row in their order; those at its end come of other tables."""
 
-_NAMED = Prepared(lambda dialect: select(*_COLUMNS).where(is_among(Study.id, "ids", dialect)).order_by(Study.id))
-_FINDINGS = Prepared(lambda dialect: _findings(dialect).order_by(Finding.id))
-_BELONGING = Prepared(
-    lambda dialect: union_all(
-        _findings(dialect),
-        _counts_of("jobs", Job.study_id, Job.state, dialect),
-        _counts_of("deliveries", Delivery.study_id, Delivery.state, dialect),
-        _counts_of("modalities", Series.study_id, Series.modality, dialect),
+_NAMED = Prepared(
+    lambda dialect: (
+        select(*_COLUMNS, *_counts_of(Study.id, dialect)).where(is_among(Study.id, "ids", dialect)).order_by(Study.id)
     )
 )
-"""All that belongs to the studies of a page, in one round trip."""
+_FINDINGS = Prepared(_findings)
+_LISTED_FINDINGS = Prepared(lambda dialect: _findings(dialect, _listed()))

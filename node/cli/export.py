@@ -91,7 +91,7 @@ def _found(worklist: Worklist, wanted: Filters) -> Iterator[int]:
     """The studies that the filters find, by their time of arrival."""
     offset = 0
     while rows := worklist.page(
-        show=WorklistPart.ALL, filters=wanted, order=Order.RECEIVED, limit=_PAGE, offset=offset
+        show=WorklistPart.ALL, filters=wanted, order=Order.RECEIVED, limit=_PAGE, offset=offset, as_listed=True
     ):
         yield from (row.study_id for row in rows)
         offset += len(rows)

@@ -131,7 +131,12 @@ def worklist(
 ) -> None:
     """Print the studies by due time; reported ones only with --show reported or --show all."""
     rows = Worklist(open_engine(settings_of(context))).page(
-        show=WorklistPart(part), filters=filters_of(filters), order=Order(order), limit=limit, only_open=only_open
+        show=WorklistPart(part),
+        filters=filters_of(filters),
+        order=Order(order),
+        limit=limit,
+        only_open=only_open,
+        as_listed=not as_json,
     )
     if as_json:
         print_json(rows)

@@ -13,8 +13,9 @@ from db import tables
 from db.database import Database
 from db.engine import writing
 from db.prepared_statements import Prepared, is_among
+from db.queries.worklist import rows_of
 from db.tables import NAMED, NAMES, UTCDateTime
-from tests.db.examples import NOW, record
+from tests.db.examples import NOW, record, study_of
 
 MODEL: Any = tables.Model.__table__
 INSERT = Prepared(
@@ -50,6 +51,24 @@ def test_a_list_of_any_length_is_one_statement(database: Database, engine: Engin
     with engine.connect() as connection:
         for ids in ([], [2], [3, 1], [3, 99, 2, 1]):
             assert [row.id for row in among.rows(connection, {"ids": ids})] == sorted({*ids} - {99})
+
+
+def test_postgresql_keeps_the_plan_for_a_list_of_one(database: Database, engine: Engine) -> None:
+    """It planned anew each time, for one row looked cheaper than the plan for any number of rows."""
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite makes no plan for certain values")
+    record(database)
+    study_id = study_of(database)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET enable_seqscan = off")  # as with many rows
+        for _ in range(20):
+            assert len(rows_of(connection, [study_id])) == 1
+        kept = dict(connection.exec_driver_sql("SELECT statement, generic_plans FROM pg_prepared_statements").all())
+    plans = [
+        generic for statement, generic in kept.items() if "FROM studies" in statement or "FROM findings" in statement
+    ]
+    assert len(plans) == 2
+    assert all(plans), kept
 
 
 def test_what_is_null_is_converted_and_no_dictionary_is_shared(engine: Engine) -> None:

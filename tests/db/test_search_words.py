@@ -175,7 +175,7 @@ def test_a_page_is_few_statements(database: Database, monkeypatch: pytest.Monkey
         return execute(*given)
 
     monkeypatch.setattr(Prepared, "_execute", counted)
-    assert len(Worklist(database.engine).page(show=WorklistPart.ALL, filters=Filters(search))) == 1
+    assert len(Worklist(database.engine).page(show=WorklistPart.ALL, filters=Filters(search), as_listed=True)) == 1
     assert len(executed) <= most
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +53,41 @@ def test_facts_count_what_triage_needs(database: Database) -> None:
     assert facts.hospital_priority is None
     with pytest.raises(RecordNotFoundError):
         study_facts(database, 4711)
+
+
+def test_a_list_reads_of_the_findings_what_it_shows(database: Database) -> None:
+    """A study that only models in shadow have analysed must not look like a negative, as one without findings does."""
+    absent, shadow = finding("effusion", present=False), finding("mass", shadow=True)
+    for study, found in enumerate(((finding(), absent, shadow), (absent, shadow), (shadow,), ()), start=1):
+        job_id = record(database, 1, study)
+        claim(database, job_id)
+        database.write(jobs.finish, job_id, "w1", outcome(1000 * study, findings=found), NOW)
+    worklist = Worklist(database.engine)
+    listed = {row.study_instance_uid[-1]: row for row in worklist.page(as_listed=True)}
+    assert {uid: row.findings for uid, row in listed.items()} == {"1": (finding(),), "2": (), "3": (shadow,), "4": ()}
+    rows = worklist.page()
+    assert [row.findings for row in rows] == [(finding(), absent, shadow), (absent, shadow), (shadow,), ()]
+    assert [replace(row, findings=()) for row in rows] == [
+        replace(row, findings=()) for row in worklist.page(as_listed=True)
+    ]
+    assert (listed["1"].jobs, listed["1"].deliveries, listed["1"].modalities) == (
+        {"done": 1},
+        {"pending": 2},
+        ("DX",),
+    )
+
+
+def test_what_a_row_counts_is_of_its_own_study(database: Database) -> None:
+    finished(database)
+    record(database, 2, modality="CR", series_instance_uid="1.2.826.0.3.9")
+    record(database, 3, modality="CR", series_instance_uid="1.2.826.0.3.10")
+    record(database, 1, study=2, modality="")
+    (first, second) = Worklist(database.engine).page(order=Order.STUDY)
+    assert (first.jobs, first.deliveries) == ({"done": 1, "queued": 2}, {"pending": 2})
+    assert first.modalities == ("CR", "DX")
+    assert (second.jobs, second.deliveries, second.modalities) == ({"queued": 1}, {}, ("",))
+    first.jobs["done"] = 7
+    assert Worklist(database.engine).rows([first.study_id])[0].jobs["done"] == 1, "rows do not share what is counted"
 
 
 def test_why_images_were_not_analysed_is_told_where_it_matters(database: Database) -> None:

@@ -161,6 +161,7 @@ def _rows(context: RequestContext, view: View) -> tuple[WorklistRow, ...]:
         descending=view.descending,
         limit=view.rows,
         offset=(view.page - 1) * view.rows,
+        as_listed=True,
     )
 
 

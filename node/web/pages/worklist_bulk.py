@@ -110,6 +110,7 @@ def _rows(context: RequestContext, view: View, most: int) -> Iterable[WorklistRo
             descending=view.descending,
             limit=limit,
             offset=offset,
+            as_listed=True,
         )
         yield from rows
         if len(rows) < limit:
