@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -63,7 +64,7 @@ class Database:
         """Run ``command`` and commit; it is run again where two writers have met (a deadlock, the same new row)."""
         for attempt in range(1, _TRIES + 1):
             try:
-                with self._writer.begin() as connection:
+                with self._transaction() as connection:
                     return command(connection, *args, **kwargs)
             except DBAPIError as error:
                 if attempt == _TRIES or getattr(error.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
@@ -71,6 +72,10 @@ class Database:
             # Those that stopped each other must not start together again; attempts have an order of milliseconds.
             time.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))  # noqa: S311 - a pause is no secret
         raise AssertionError("the last try returns or raises")
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction that writes: committed at its end, rolled back where an exception ends it."""
+        return self._writer.begin()
 
     def write_all(self, steps: Sequence[Step]) -> list[Any]:
         """Run the commands of ``steps`` in their order, commit once (each commit waits for the disk), and give what

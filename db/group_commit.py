@@ -7,12 +7,14 @@ of them. A single writer waits for nobody.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 
 from db.database import Database
 from db.node_rules import Rules
@@ -52,6 +54,9 @@ class GroupCommit(Database):
         self._lock = threading.Lock()
         self._waiting: deque[_Entry] = deque()
         self._is_led = False
+        self._kept: Connection | None = None
+        self._process = os.getpid()
+        event.listen(engine, "engine_disposed", self._on_disposed)
 
     def write(self, command: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``command`` and commit; see the base class."""
@@ -67,6 +72,35 @@ class GroupCommit(Database):
         if entry.error is not None:
             raise entry.error
         return cast(T, entry.result)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction of the connection that is kept for all of them: one thread leads at a time, and it alone uses
+        it. To fetch one from the pool each time takes longer than to begin and to commit."""
+        connection = self._kept or self._writer.connect()
+        self._kept = connection
+        try:
+            with connection.begin():
+                yield connection
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Give the connection back to the pool, which looks after one that has failed."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def _on_disposed(self, _engine: object) -> None:
+        """Close the connection with those of the pool, unless a thread writes by it; a child after a fork forgets it,
+        without closing its parent's."""
+        if self._is_led:
+            return
+        kept, self._kept = self._kept, None
+        if kept is not None and self._process == os.getpid():
+            kept.detach()
+            kept.close()
 
     def _lead(self) -> None:
         """Write what waits, let the next thread lead, and wake those whose commands are done."""

@@ -91,7 +91,7 @@ def record_instance(
         return Ingest(repeat.id, jobs, repeat=True, returned=study.id if by_itself else None)
     if by_itself:
         study = lock_study(connection, study.id)
-    series_id = _series_id(connection, study.id, received)
+    series_id = _series_id(connection, study.id, received, is_new=is_new)
     seen = _classify(connection, study, series_id, received, not_eligible, earlier, rules)
     instance_id = _insert_instance(connection, (study.id, series_id), received, seen, now)
     hold_reason = seen.hold_reason or study.hold_reason
@@ -316,9 +316,10 @@ def _apply_earlier_messages(
     return True
 
 
-def _series_id(connection: Connection, study_id: int, received: ReceivedInstance) -> int:
+def _series_id(connection: Connection, study_id: int, received: ReceivedInstance, *, is_new: bool) -> int:
+    """Find or make the series; a study that is new in this transaction has none."""
     values = {"study_id": study_id, "series_instance_uid": received.series_instance_uid}
-    found = SERIES.first(connection, values)
+    found = None if is_new else SERIES.first(connection, values)
     if found is None:
         station_name = clean(received.station_name)
         values |= {

@@ -38,6 +38,8 @@ _MADE_ANEW = object()  # a dictionary: two rows must not share it
 Convert = Callable[[Any], Any] | None
 """Converts a value on its way to or from the driver; None where it may pass as it is."""
 
+_MOMENTS: dict[str, Callable[[Any], Any]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
@@ -174,11 +176,21 @@ def _row(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
 def _binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert:
     if isinstance(kind, ARRAY):
         return _array_text  # the driver would look at the type of each number
+    if isinstance(kind, UTCDateTime):
+        return _moments(dialect)
     convert = kind.dialect_impl(dialect).bind_processor(dialect)
-    # One moment is written into ten columns of a received image, and there are few states.
-    if convert is not None and isinstance(kind, (Enum, UTCDateTime)):
-        return lru_cache(_REMEMBERED, typed=True)(convert)
+    if convert is not None and isinstance(kind, Enum):
+        return lru_cache(_REMEMBERED, typed=True)(convert)  # there are few states
     return convert
+
+
+def _moments(dialect: Dialect) -> Convert:
+    """Converts moments: all columns share it, for one moment is written into ten of a received image."""
+    converted = _MOMENTS.get(dialect.name)
+    if converted is None:
+        convert: Any = UTCDateTime().dialect_impl(dialect).bind_processor(dialect)
+        converted = _MOMENTS[dialect.name] = lru_cache(_REMEMBERED, typed=True)(convert)
+    return converted
 
 
 def _array_text(numbers: Iterable[int]) -> str:

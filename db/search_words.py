@@ -57,7 +57,9 @@ def words_of(texts: Iterable[str]) -> tuple[str, ...]:
     for value in texts:
         for spelling in _spellings(value):
             for chunk in filter(None, _BETWEEN.split(spelling)):
-                found |= dict.fromkeys(word[:_LONGEST] for word in (chunk, *_INSIDE.split(chunk)) if word)
+                found[chunk[:_LONGEST]] = None
+                if not chunk.isalnum():
+                    found |= dict.fromkeys(word[:_LONGEST] for word in _INSIDE.split(chunk) if word)
     return tuple(found)[:_MOST_WORDS]
 
 

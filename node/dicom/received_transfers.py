@@ -110,7 +110,8 @@ class ReceivedTransfers:
             count.latest = elapsed
             count.instances[sop_class_uid] += 1
             count.last_row = max(count.last_row, instance_id)
-        self._some.set()
+            if not self._some.is_set():  # it is cleared under this lock, too
+                self._some.set()
 
     def write_due(self, *, everything: bool = False) -> None:
         """Write what is due now; it is kept where that fails."""

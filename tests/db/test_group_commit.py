@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from db import engine as engine_module
 from db import instances
@@ -185,6 +185,34 @@ def test_instances_of_one_study_that_come_together_are_one_study(migrated_file: 
         counted = connection.exec_driver_sql("SELECT images, (SELECT count(*) FROM jobs) FROM studies").all()
     engine.dispose()
     assert [tuple(row) for row in counted] == [(OTHERS, OTHERS)]
+
+
+def test_all_are_written_by_one_connection_that_is_closed_with_the_others(writers: Writers, tmp_path: Path) -> None:
+    engine, opened = writers.database.engine, list[None]()
+    engine.dispose()
+    event.listen(engine, "connect", lambda *_: opened.append(None))
+    for number in range(3):
+        writers.database.write(insert, number)
+    assert len(opened) == 1
+    assert (tmp_path / "test.sqlite-wal").exists()
+    engine.dispose()
+    assert not (tmp_path / "test.sqlite-wal").exists(), "SQLite removes it with the last connection"
+    assert writers.database.write(insert, 3) == 30
+
+
+def test_a_connection_that_has_failed_writes_no_more(writers: Writers) -> None:
+    database = writers.database
+
+    def insert_and_close(connection: Connection) -> None:
+        insert(connection, 2)
+        driver: Any = connection.connection.driver_connection
+        driver.close()
+
+    database.write(insert, 1)
+    with pytest.raises(ProgrammingError):
+        database.write(insert_and_close)
+    assert database.write(insert, 3) == 30
+    assert rows(database.engine) == [1, 3]
 
 
 def test_it_is_a_database_as_any_other(writers: Writers) -> None:
