@@ -103,7 +103,7 @@ class Reader:
         self._tags = None if tags is None else frozenset(tags) | {_CHARACTER_SET}
         self._steps_left = limits.elements
         self._look_at = max(limits.elements - _STEPS, 0)
-        self._end_of_time = time.thread_time() + limits.seconds
+        self._end_of_time: float | None = None
         self._at = 0
         self._top = _Level(None, 0)
         self.elements = self._top.elements
@@ -289,7 +289,11 @@ class Reader:
         if self._steps_left < 0:
             raise DataSetLimitError(f"there are more than {self._limits.elements} elements")
         self._look_at = max(self._steps_left - _STEPS, 0)
-        if time.thread_time() > self._end_of_time:
+        # The first look starts the clock: for a short header nobody asks the system for the time.
+        now = time.thread_time()
+        if self._end_of_time is None:
+            self._end_of_time = now + self._limits.seconds
+        if now > self._end_of_time:
             raise DataSetLimitError(f"reading takes more than {self._limits.seconds:.0f} s")
 
     def _read(self, count: int) -> bytes:

@@ -26,6 +26,8 @@ class TolerantHeader:
             return []
         if value is None:
             return []
+        if type(value) is str:  # nearly every value is one text
+            return [value.strip(" \0")]
         many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         return [str(item).strip(" \0") for item in (value if many else [value])]
 

@@ -94,9 +94,9 @@ def _own_result(image: _Image) -> NotEligible | None:
 
 
 def _not_an_image(image: _Image) -> NotEligible | None:
-    sop_class = uid.UID(image.text("SOPClassUID"))
-    if sop_class in RADIOGRAPH_CLASSES:
+    if image.text("SOPClassUID") in RADIOGRAPH_CLASSES:
         return None
+    sop_class = uid.UID(image.text("SOPClassUID"))
     if image.number("Rows") is None:
         return _reason(
             NotEligibleCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is stored and not analysed."
@@ -250,7 +250,7 @@ def _position(position: str, rules: Eligibility) -> NotEligible | None:
         return _reason(NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
     if View.FRONTAL in views and allowed >= {View.PA, View.AP}:
         return None
-    if allowed & (views | set(plain_words(position).split())):
+    if allowed & views or allowed & set(plain_words(position).split()):
         return None
     return _reason(
         NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view that is analysed."

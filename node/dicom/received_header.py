@@ -89,16 +89,19 @@ class UnreadableDataSetError(ValueError):
 
 
 class Header(Dataset):
-    """A data set that returns plain values without pydicom's conversion. Nearly all needed values are plain."""
+    """A data set that returns plain values without pydicom's conversion. Nearly all needed values are plain.
+
+    What pydicom keeps of a data set is made when something else is asked for, which takes as long as all plain values.
+    """
 
     _plain: dict[str, str | int]
     _absent: frozenset[str]
+    _reader: Reader
 
     @classmethod
     def of(cls, reader: Reader) -> Header:
         """Make a header of the elements that were read."""
-        header = reader.data_set(cls)
-        assert isinstance(header, Header)
+        header = cls.__new__(cls)
         plain, present = {}, set()
         for tag, element in reader.elements.items():
             keyword, vr = _ASKED.get(tag, ("", ""))
@@ -106,8 +109,17 @@ class Header(Dataset):
             value = _plain_value(element, vr)
             if value is not None:
                 plain[keyword] = value
-        header._plain, header._absent = plain, _KEYWORDS - present
+        # pydicom would look for each name in its dictionary.
+        header.__dict__.update(_plain=plain, _absent=_KEYWORDS - present, _reader=reader)
         return header
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what the base class keeps of a data set, when it first asks for it; see there for all other names."""
+        reader = self.__dict__.pop("_reader", None)
+        if reader is None:
+            return super().__getattr__(name)
+        self.__dict__.update(reader.data_set().__dict__)
+        return getattr(self, name)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return a value; see the base class. A value that cannot be converted counts as missing."""

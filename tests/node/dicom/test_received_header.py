@@ -229,6 +229,21 @@ def test_the_beginning_tells_what_the_file_tells_wherever_it_ends(tmp_path: Path
     assert fast.get("NoSuchKeyword", 7) == 7
 
 
+def test_a_header_is_a_data_set_whatever_was_asked_first(tmp_path: Path) -> None:
+    data = encoded(chest(ImageType=["ORIGINAL", "PRIMARY"]))
+
+    def header() -> Dataset:
+        return read_header(tmp_path / "none", uid.ExplicitVRLittleEndian, 0, data[:2000])
+
+    assert list(header().get("ImageType")) == ["ORIGINAL", "PRIMARY"]
+    assert "Rows" in header()
+    assert header().Rows == 512
+    assert header()["Rows"].value == 512
+    assert len(header()) == len(list(header()))
+    with pytest.raises(AttributeError, match="NoSuchKeyword"):
+        _ = header().NoSuchKeyword
+
+
 def test_a_whole_header_at_the_beginning_needs_no_file(tmp_path: Path) -> None:
     data = encoded(chest())
     header = read_header(tmp_path / "none", uid.ExplicitVRLittleEndian, 0, data[:2000])
