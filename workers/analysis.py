@@ -95,7 +95,7 @@ def _run(job: Job, tools: AnalysisTools) -> None:
     if job.attempts > tools.settings.workers.attempts:
         _fail(job, "its process was lost or stopped by the time limit at every attempt", tools)
         return
-    if job.pipeline != tools.rule_digests.get(job.route.rule if job.route else "", tools.pipeline):
+    if _other_pipeline(job, tools):
         log.info("the job was made for another pipeline than the one that is active now, which analyses it")
     try:
         finish = _compared(job, tools) if job.compare_with is not None else _analysed(job, tools)
@@ -274,7 +274,9 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             uid_root=settings.site.uid_root,
             sop_instance_uid=job.sop_instance_uid,
             instance_digest=job.instance_digest,
-            pipeline=name_of_analysis(job.pipeline, (*tools.changes, *_other_models(job, tools))),
+            pipeline=name_of_analysis(
+                job.pipeline, (*_other_pipeline(job, tools), *tools.changes, *_other_models(job, tools))
+            ),
             revision=job.revision,
         ),
         equipment=replace(
@@ -288,6 +290,15 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
         previous={kind: (record.sop_class_uid, record.sop_instance_uid) for kind, record in previous.items()},
         previous_series={kind: record.series_instance_uid for kind, record in previous.items()},
     )
+
+
+def _other_pipeline(job: Job, tools: AnalysisTools) -> tuple[str, ...]:
+    """The pipeline that is active now, where the job was made for another one: it waited while models were changed.
+
+    What it makes must not have the UIDs of what the other one would have made.
+    """
+    active = tools.rule_digests.get(job.route.rule if job.route else "", tools.pipeline)
+    return () if job.pipeline == active else ("pipeline", active)
 
 
 def _other_models(job: Job, tools: AnalysisTools) -> tuple[str, ...]:

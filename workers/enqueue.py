@@ -151,6 +151,7 @@ class TaskQueue:
         self._elapsed = elapsed
         self._lock = threading.Lock()
         self._silent_until: float | None = None
+        self._refuses = self._told = False
 
     @property
     def silent(self) -> bool:
@@ -199,7 +200,7 @@ class TaskQueue:
                 channel.client.lpush(_key(queue, priority), *map(template.message, row_ids))
             return True
 
-        return not messages or bool(self._ask(publish))
+        return not messages or bool(self._ask(publish, publishes=True))
 
     def _template(self, task: str, queue: str, priority: int) -> MessageTemplate:
         named = (task, queue, priority)
@@ -210,7 +211,7 @@ class TaskQueue:
     def _waiting(self, queue: str) -> frozenset[int] | None:
         return self._ask(lambda channel: _row_ids(channel.client, queue))
 
-    def _ask(self, work: Callable[[Any], T]) -> T | None:
+    def _ask(self, work: Callable[[Any], T], *, publishes: bool = False) -> T | None:
         """Do something with the channel; None where the broker does not answer, or did not a moment ago."""
         if self._silent_until is not None and self._elapsed() < self._silent_until:
             return None
@@ -218,14 +219,15 @@ class TaskQueue:
             with self._publishing:
                 done = work(self._connection.default_channel)
         except (OperationalError, KombuError, RedisError, OSError) as error:
-            self._note_cancelled(error)
+            self._note_cancelled(error, publishes)
             return None
-        self._note_answer()
+        self._note_answer(publishes)
         return done
 
-    def _note_cancelled(self, error: Exception) -> None:
+    def _note_cancelled(self, error: Exception, publishes: bool) -> None:
         with self._lock:
-            first = self._silent_until is None
+            first, self._told = not self._told, True
+            self._refuses = self._refuses or publishes
             self._silent_until = self._elapsed() + _PAUSE_SECONDS
         if first:
             log.warning(
@@ -233,9 +235,11 @@ class TaskQueue:
                 type(error).__name__,
             )
 
-    def _note_answer(self) -> None:
+    def _note_answer(self, publishes: bool) -> None:
+        """Tell that it answers again; one without memory still answers questions, and takes no message."""
         with self._lock:
-            back = self._silent_until is not None
             self._silent_until = None
+            self._refuses = self._refuses and not publishes
+            back, self._told = self._told and not self._refuses, self._told and self._refuses
         if back:
             log.info("the broker answers again")

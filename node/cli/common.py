@@ -112,13 +112,21 @@ def database_opens(settings: Settings, stop: threading.Event) -> bool:
 def stop_on_signals(*, waits_for: str = "") -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set.
 
+    SIGHUP sets it where a terminal is closed. Without one, it is an administrator or a log rotation who wants a changed
+    file to be read, for which systemd would not start the node again: it says that this needs a restart, and goes on.
+
     ``waits_for`` (for a command that a person has started): what is ended before it stops, which they are told. A
     second SIGINT raises KeyboardInterrupt then.
     """
     stop = threading.Event()
+    in_terminal = os.isatty(0)  # one that is closed is none any more
 
     def _set(signum: int, frame: FrameType | None) -> None:
         del frame
+        if signum == signal.SIGHUP and not in_terminal:
+            with suppress(OSError):
+                os.write(2, b"pleura: SIGHUP changes nothing; restart the node to use a changed configuration\n")
+            return
         if waits_for and signum == signal.SIGINT:
             if stop.is_set():
                 raise KeyboardInterrupt
@@ -127,7 +135,9 @@ def stop_on_signals(*, waits_for: str = "") -> Iterator[threading.Event]:
         stop.set()
 
     previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
-        number: signal.signal(number, _set) for number in (signal.SIGTERM, signal.SIGINT)
+        number: signal.signal(number, _set)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
     }
     try:
         yield stop

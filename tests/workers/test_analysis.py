@@ -257,6 +257,19 @@ def test_a_routine_image_lets_stat_images_go_first_before_each_stage(
     assert len(looks) == asked
 
 
+def test_what_other_models_make_of_a_job_that_waited_has_other_uids(bench: Callable[..., Bench]) -> None:
+    """It was queued, and models were changed and the node started again before it ran."""
+    uids = []
+    for active in ("p", "q", "q"):
+        work = bench()
+        work.tools = replace(work.tools, pipeline=active * 64)
+        work.run()
+        assert work.jobs.outcome is not None
+        uids.append([result.sop_instance_uid for result in work.jobs.outcome.results])
+    assert uids[1] == uids[2]
+    assert not set(uids[0]) & set(uids[1])
+
+
 def test_result_files_are_what_their_rows_say(bench: Callable[..., Bench], tmp_path: Path) -> None:
     work = bench()
     work.run()

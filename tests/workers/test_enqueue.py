@@ -144,6 +144,24 @@ def test_a_broker_that_is_down_is_told_once_and_comes_back(broker: Broker, caplo
     task_queue.close()
 
 
+def test_a_broker_without_memory_is_told_once(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """It answers the scheduler's questions and takes no message: two lines a second, for as long as it lasts."""
+    moment = [0.0]
+    task_queue = TaskQueue(broker.url, elapsed=lambda: moment[0])
+    assert task_queue.enqueue_jobs([(1, False)])
+    with Redis(unix_socket_path=str(broker.socket_path)) as client, caplog.at_level(logging.INFO):
+        client.config_set("maxmemory", 1)
+        for _ in range(3):
+            moment[0] += 2
+            assert not task_queue.enqueue_jobs([(2, False)])
+            moment[0] += 2
+            assert task_queue.waiting_jobs() == frozenset({1})
+        client.config_set("maxmemory", 0)
+        assert task_queue.enqueue_jobs([(3, False)])
+    assert [record.levelname for record in caplog.records if record.name == "workers.enqueue"] == ["WARNING", "INFO"]
+    task_queue.close()
+
+
 def test_a_broker_that_never_answers_keeps_nobody_for_long() -> None:
     # A port that takes connections and says nothing: the pause after the first attempt spares the others the wait.
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -189,6 +190,25 @@ def test_a_second_interrupt_ends_a_command_that_waits(capfd: pytest.CaptureFixtu
         assert capfd.readouterr().err == "pleura: stops after the study; Ctrl-C again ends at once\n"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_hangup_stops_a_node_in_a_terminal_and_no_service(closed: bool) -> None:
+    script = (
+        "import os, signal\nfrom node.cli.common import stop_on_signals\n"
+        "with stop_on_signals() as stop:\n    os.kill(os.getpid(), signal.SIGHUP)\n    print(stop.wait(1))\n"
+    )
+    terminal, its_end = pty.openpty()
+    try:
+        stdin = its_end if closed else subprocess.DEVNULL
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", script], stdin=stdin, capture_output=True, text=True, check=True
+        )
+    finally:
+        os.close(terminal)
+        os.close(its_end)
+    assert done.stdout == f"{closed}\n"
+    assert ("restart the node" in done.stderr) is not closed
 
 
 def _capture() -> Dataset:
