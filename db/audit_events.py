@@ -19,6 +19,7 @@ class AuditEvent(StrEnum):
     BEGIN_TRANSFERRING = "Begin Transferring DICOM Instances"
     ACCESSED = "DICOM Instances Accessed"
     TRANSFERRED = "DICOM Instances Transferred"
+    STUDY_DELETED = "DICOM Study Deleted"
     EXPORT = "Export"
     QUERY = "Query"
     SECURITY_ALERT = "Security Alert"
@@ -68,6 +69,7 @@ ASKED = "answer query"
 VIEW_STUDY = "view study"
 READ_TRAIL, EXPORT_TRAIL, VERIFIED, TRAIL_BROKEN = "view audit", "export audit", "verify audit", "audit is broken"
 REMOVED_ENTRIES = "remove old entries"
+ERASED_STUDY, ERASED_PATIENT = "erase study", "erase patient"
 EXPORTS = "export "
 """How the actions begin that take data out of the node."""
 
@@ -85,6 +87,7 @@ MEANINGS: Mapping[str, Meaning] = {
     QUERIED: Meaning(AuditEvent.QUERY, _EXECUTE),
     ASKED: Meaning(AuditEvent.QUERY, _EXECUTE),
     VIEW_STUDY: Meaning(AuditEvent.ACCESSED, Access.READ),
+    ERASED_STUDY: Meaning(AuditEvent.STUDY_DELETED, Access.DELETE),
     READ_TRAIL: Meaning(AuditEvent.AUDIT_LOG_USED, Access.READ),
     EXPORT_TRAIL: Meaning(AuditEvent.AUDIT_LOG_USED, Access.READ),
     VERIFIED: Meaning(AuditEvent.AUDIT_LOG_USED, Access.READ),

@@ -30,12 +30,16 @@ LEASE = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True)
 class BackfillOutcome:
-    """What a run has come to so far: studies that the archive listed, and those of which images were missing here."""
+    """What a run has come to so far: studies that the archive listed, and those of which images were missing here.
+
+    ``erased`` are left out, for they were erased here.
+    """
 
     studies: int = 0
     incomplete: int = 0
     images: int = 0
     failed: int = 0
+    erased: int = 0
     problem: str = ""
 
 
@@ -178,4 +182,4 @@ def keep_outcome(
 
 
 def _columns(outcome: BackfillOutcome) -> dict[str, Any]:
-    return {name: getattr(outcome, name) for name in ("studies", "incomplete", "images", "failed", "problem")}
+    return {name: getattr(outcome, name) for name in ("studies", "incomplete", "images", "failed", "erased", "problem")}

@@ -39,6 +39,10 @@ class TransitionError(DatabaseError):
         self.to_state = to_state
 
 
+class ErasureError(DatabaseError):
+    """A study or a patient cannot be erased as it is asked; the message says why. Nothing was written."""
+
+
 class DuplicateResultError(DatabaseError):
     """Another job or revision has left a result with this SOP Instance UID already. Nothing was written."""
 

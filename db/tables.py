@@ -131,6 +131,11 @@ def words(states: type[StrEnum]) -> Enum:
     return Enum(states, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
 
 
+_NUMBERED_ONCE = frozenset(
+    {"studies", "series", "instances", "jobs", "findings", "results", "deliveries", "events", "notifications"}
+)
+
+
 class Base(DeclarativeBase):
     """Parent of all tables; names of constraints are fixed, so that migrations can name them on both databases."""
 
@@ -159,6 +164,8 @@ class Base(DeclarativeBase):
         """Make the table; its comment is the docstring of the class."""
         super().__init_subclass__(**options)
         assert isinstance(cls.__table__, Table)
+        # Audit trail, log and messages name rows by their numbers: that of an erased row is given to nobody else.
+        cls.__table__.dialect_options["sqlite"]["autoincrement"] = cls.__tablename__ in _NUMBERED_ONCE
         cls.__table__.comment = " ".join(inspect.cleandoc(cls.__doc__ or "").replace("``", "").split())
 
 
@@ -707,7 +714,48 @@ class BackfillRun(Base):
     incomplete: Mapped[int] = mapped_column(comment="Studies of which images were missing here.")
     images: Mapped[int] = mapped_column(comment="Images that arrived.")
     failed: Mapped[int] = mapped_column(comment="Studies that could not be completed.")
+    erased: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Studies that were erased here, and therefore left out."
+    )
     problem: Mapped[str] = mapped_column(comment="The last problem, for a person; empty if there was none.")
+
+
+class Erasure(Base):
+    """A person has asked to erase a study, and it is still here: something of it is under way, or nobody acts."""
+
+    __tablename__ = "erasures"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True, comment="The study.")
+    actor: Mapped[str] = mapped_column(String(80), comment="Who asked.")
+    address: Mapped[str] = mapped_column(String(64), comment="IP address of the request; empty on the command line.")
+    reason: Mapped[str] = mapped_column(comment="Why.")
+    requested_at: Mapped[datetime] = mapped_column(comment="When.")
+
+
+class ErasedStudy(Base):
+    """A study that was erased, known by a digest alone: backfill leaves it out."""
+
+    __tablename__ = "erased_studies"
+
+    id: Mapped[RowNumber]
+    key: Mapped[str] = mapped_column(DIGEST, comment="Random key of this digest, hexadecimal.")
+    digest: Mapped[str] = mapped_column(
+        DIGEST, comment="HMAC-SHA-256 (hexadecimal) of the Study Instance UID under this key."
+    )
+    at: Mapped[datetime] = mapped_column(comment="When it was erased.")
+
+
+class ErasedFile(Base):
+    """A file of an erased study that is still to be removed; a folder is still to be searched for copies."""
+
+    __tablename__ = "erased_files"
+
+    path: Mapped[str] = mapped_column(
+        primary_key=True, comment="Its place, relative to the folder of the store; a folder ends with a slash."
+    )
+    sop_instance_uid: Mapped[str] = mapped_column(
+        UID, comment="SOP Instance UID, by which a row is found that names the file again; empty for a folder."
+    )
 
 
 class BackfilledStudy(Base):

@@ -28,6 +28,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from config.logging import job_in_log
 from db import jobs, repeated_instances, studies
 from db.database import Step
+from db.errors import RecordNotFoundError
 from db.leases import LEASE
 from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord
@@ -63,6 +64,7 @@ from workers.results.patient import with_patient
 from workers.results.result_kinds import LUNGS
 from workers.results.source_image import SourceImage
 from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
+from workers.store_files import kept_if_recorded
 
 T = TypeVar("T")
 
@@ -88,7 +90,15 @@ def analyse_job(job_id: int, tools: AnalysisTools, between: Job | None = None) -
         claimed, tools = together(first, tools)
     for job in claimed:
         with job_in_log(job.id), tools.siblings.working(job.stat):
-            _run(job, tools)
+            _run_unless_erased(job, tools)
+
+
+def _run_unless_erased(job: Job, tools: AnalysisTools) -> None:
+    try:
+        _run(job, tools)
+    except RecordNotFoundError as error:
+        # Only where the claim was over: what is under way is waited for.
+        log.warning("%s any more: its study was erased meanwhile; its work is dropped", error)
 
 
 def _run(job: Job, tools: AnalysisTools) -> None:
@@ -128,6 +138,8 @@ def _record(job: Job, record: Callable[[], None], tools: AnalysisTools) -> None:
             if tools.elapsed() + pause > until:
                 raise
             log.warning("what was made cannot be recorded (%s); tried again", type(error).__name__)
+        except RecordNotFoundError:
+            raise
         except Exception as error:
             log.error("attempt %d cannot be recorded: %s\n%s", job.attempts, type(error).__name__, where_in_code(error))
             return _try_again(job, f"{type(error).__name__} when it was recorded; the log has the details", tools)
@@ -334,7 +346,8 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
     now = tools.clock()
     finish = jobs.finish, (job.id, tools.worker, outcome, now)
     # One transaction: whoever sees that the image is analysed sees what follows for its study.
-    deliveries, _ = tools.database.write_all([finish, _triage(job, tools, now)])
+    with kept_if_recorded(tools.settings.store.folder, (result.path for result in outcome.results)):
+        deliveries, _ = tools.database.write_all([finish, _triage(job, tools, now)])
     if deliveries is None:
         log.warning("the job was taken from this worker before it was done; its work is dropped")
         return

@@ -68,12 +68,13 @@ class BackfillSchedule:
             return
         self.database.write(store.keep_outcome, run_id, outcome, self.clock(), ended=not self.wait(0))
         log.info(
-            "backfill from %s: %d studies, %d were incomplete, %d images came, %d failed",
+            "backfill from %s: %d studies, %d were incomplete, %d images came, %d failed, %d erased ones are left out",
             archive.name,
             outcome.studies,
             outcome.incomplete,
             outcome.images,
             outcome.failed,
+            outcome.erased,
         )
 
 

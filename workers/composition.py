@@ -35,6 +35,7 @@ from workers.delivery_worker import DeliveryWorkerTools, run_delivery
 from workers.destinations.destination_kinds import destination_kinds
 from workers.destinations.dimse import Dimse
 from workers.enqueue import TaskQueue
+from workers.erasing import start_erasing
 from workers.heartbeat import Heartbeat, beating
 from workers.job_handler import JobHandler
 from workers.leadership import Leadership
@@ -213,6 +214,7 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
             parts.enter_context(sending_traces(settings, stop, lambda: leadership.acts))
         start_schedule(settings, database_of(settings), utc_now, stop)
         start_prior_search(settings, database_of(settings), utc_now, stop)
+        start_erasing(settings, database_of(settings), utc_now, stop)
         task_queue = TaskQueue(settings.broker_url)
         scheduler = scheduler_of(settings, task_queue, leadership.hold)
         clock_watch = ClockWatch(leadership.database.engine, utc_now, time.monotonic)

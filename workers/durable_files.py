@@ -13,6 +13,8 @@ from pathlib import Path
 
 from config.private_files import FILE_MODE
 
+_UNFINISHED = ".part"
+
 
 def write_durably(path: Path, chunks: Iterable[bytes]) -> int:
     """Write ``chunks`` to ``path`` so that the file is there whole or not at all; returns the number of bytes.
@@ -23,7 +25,7 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> int:
         OSError: the disk is full or cannot be written. Nothing is left behind.
     """
     make_folder(path.parent)
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    temporary = path.parent / f".{secrets.token_hex(8)}{_UNFINISHED}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -36,6 +38,11 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> int:
         raise
     sync_folder(path.parent)
     return byte_count
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is one that :func:`write_durably` has not written to its end: so it stays where it was killed."""
+    return path.name.startswith(".") and path.suffix == _UNFINISHED
 
 
 def make_folder(folder: Path) -> None:

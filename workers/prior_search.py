@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from functools import partial
 
 from config.settings import Eligibility, Settings
+from db import erasures
 from db import priors as store
 from db.database import Database
 from db.patients import PatientIdentifier, PatientRules, plain_text
@@ -96,7 +97,7 @@ class PriorSearch:
         if patients.names_nobody(wanted.identifier.patient_id) or not any(wanted.person[:2]) or not wanted.study_date:
             return "", "the study does not say whose it is, or when it was made"
         today = self.clock().astimezone(self.settings.site.zone).date()
-        listed = self._listed(wanted, today)
+        listed = self._without_erased(self._listed(wanted, today))
         for study in candidates(wanted, listed, patients, self.settings.eligibility, today)[:_TRIED]:
             uid = study.study_instance_uid
             self.database.write(store.pulling, wanted.study_id, uid)
@@ -107,6 +108,10 @@ class PriorSearch:
             if self.database.read(store.is_usable, uid):
                 return uid, ""
         return "", "the archive holds no prior chest radiograph of this patient that can be analysed"
+
+    def _without_erased(self, listed: Sequence[ArchiveStudy]) -> list[ArchiveStudy]:
+        erased = self.database.read(erasures.left_out, [each.study_instance_uid for each in listed])
+        return [each for each in listed if each.study_instance_uid not in erased]
 
     def _listed(self, wanted: WantedPrior, today: date) -> Sequence[ArchiveStudy]:
         first = today - timedelta(days=self.settings.priors.lookback_days)

@@ -14,6 +14,7 @@ from pathlib import Path
 from db.database import Database
 from db.queries import retention
 from db.records import ExpiredStudy
+from workers.store_files import remove_file
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +64,7 @@ class Retention:
     def _remove_all(self, study: ExpiredStudy) -> int | None:
         """Remove the files of a study; how many there were, None where one could not be removed."""
         try:
-            return sum(self._remove(path) for path in study.paths)
+            return sum(remove_file(self.folder, path) for path in study.paths)
         except OSError as error:
             log.error("the files of study %d cannot be removed: %s", study.study_id, error.strerror)
             return None
-
-    def _remove(self, relative: str) -> bool:
-        path = self.folder / relative
-        if not path.resolve().is_relative_to(self.folder.resolve()):
-            log.error("a path of the database leads out of the store and is left alone")
-            return False
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        return True

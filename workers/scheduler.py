@@ -30,6 +30,7 @@ from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.open_database import triage_again
 from workers.retention import Retention
 from workers.routing import study_destinations
+from workers.store_files import kept_if_recorded
 
 log = logging.getLogger(__name__)
 
@@ -232,16 +233,17 @@ class Scheduler:
             return
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
-        delivery_ids = self.database.write(
-            studies.complete,
-            study_id,
-            tuple(summary.record for summary in summaries),
-            kinds_of_studies(study_destinations(self.settings.destinations, routes)),
-            now,
-            facts.activity,
-            comes_too_late(facts, self.settings.results, now),
-            next((summary.compared_with for summary in summaries), ""),
-        )
+        with kept_if_recorded(self.settings.store.folder, (summary.record.path for summary in summaries)):
+            delivery_ids = self.database.write(
+                studies.complete,
+                study_id,
+                tuple(summary.record for summary in summaries),
+                kinds_of_studies(study_destinations(self.settings.destinations, routes)),
+                now,
+                facts.activity,
+                comes_too_late(facts, self.settings.results, now),
+                next((summary.compared_with for summary in summaries), ""),
+            )
         if delivery_ids:
             self.task_queue.enqueue_deliveries(delivery_ids)
 

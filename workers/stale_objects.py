@@ -29,6 +29,7 @@ from workers.job_outcome import as_file
 from workers.results.encoder import Equipment
 from workers.results.patient import with_patient
 from workers.results.source_image import read_header
+from workers.store_files import kept_if_recorded
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,9 @@ class RejectionNotes:
         )
         result = as_file(NOTE, made)
         write_durably(self.settings.store.folder / result.record.path, [result.content])
-        self.enqueue(self.database.write(stale_objects.record_note, detail.row.study_id, result.record, group, now))
+        with kept_if_recorded(self.settings.store.folder, (result.record.path,)):
+            sending = self.database.write(stale_objects.record_note, detail.row.study_id, result.record, group, now)
+        self.enqueue(sending)
         log.info("study %d: a note takes %d objects back at %s", detail.row.study_id, len(group), group[0].destination)
 
 

@@ -44,7 +44,7 @@ def backfill(
     The archive is searched by C-FIND and sends by C-MOVE to the listener of this node, which must run; it must know
     the listener's AE title, address and port as a move destination. What was received before is skipped, so a run
     that was stopped goes on when it is started again. Studies of earlier days that come in this way notify nobody.
-    While jobs wait for a worker, nothing further is pulled.
+    While jobs wait for a worker, nothing further is pulled. Studies that were erased here are left out.
 
     Exit status 1 if an image could not be pulled.
     """
@@ -65,6 +65,9 @@ def backfill(
             f"{outcome.studies} studies of {begin} to {end} in {peer.name}: {outcome.incomplete} were incomplete here, "
             f"{outcome.images} images {verb}"
         )
+        if outcome.erased:
+            studies = "study is" if outcome.erased == 1 else "studies are"
+            console.print(f"{outcome.erased} erased {studies} left out; who needs one sends it from the PACS")
     if outcome.problem:
         fail(f"{outcome.failed} studies could not be pulled: {outcome.problem}" if outcome.failed else outcome.problem)
 

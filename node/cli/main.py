@@ -60,6 +60,7 @@ COMMANDS = {
     "results": "node.cli.results:results",
     "explain": "node.cli.results:explain",
     "export": "node.cli.export:export",
+    "erase": "node.cli.erase:erase",
     "notify": "node.cli.notify:notify",
     "doctor": "node.cli.doctor:doctor",
     "probe": "node.cli.probe:probe",

@@ -30,18 +30,16 @@ from typing import IO
 from config.private_files import FILE_MODE
 from node.dicom.spool_digest import BackgroundDigest
 from workers.durable_files import make_folder, sync_folder
+from workers.store_files import FAILED, SET_ASIDE
 
 SPOOL = "spool"
 INSTANCES = "instances"
-SET_ASIDE = "set-aside"
 
 # A file whose recording was started this often and never finished has ended the listener each time.
 _MOST_ATTEMPTS = 2
 
 # Free space is checked once for so many bytes of a data set: statvfs is cheap, but not free.
 _CHECK_SPACE_EVERY = 16 * 1024 * 1024
-
-_FAILED = ".failed"
 
 # From this size on a data set is digested in a separate thread; for less the thread costs more than it saves.
 _LARGE = 1024 * 1024
@@ -255,14 +253,14 @@ class InstanceStore:
         decides. A copy of a data set that existed before is removed.
         """
         if spool.path.stat().st_nlink > 1:
-            spool.path.rename(spool.path.with_suffix(f".{spool.digest}{_FAILED}"))
+            spool.path.rename(spool.path.with_suffix(f".{spool.digest}{FAILED}"))
             sync_folder(self.spool)
         spool.discard()
 
     def failed_files(self) -> dict[Path, str]:
         """Files that :meth:`mark_failed` has marked, with the paths of their bytes relative to the store folder."""
         self._take_over()
-        notes = sorted(self.spool.glob(f"{self.owner}-*{_FAILED}"))
+        notes = sorted(self.spool.glob(f"{self.owner}-*{FAILED}"))
         return {note: self.path_of(note.name.split(".")[1]) for note in notes}
 
     def unfinished(self) -> Iterator[Path]:
@@ -330,7 +328,7 @@ class InstanceStore:
         left: dict[str, list[Path]] = {path.stem.removeprefix(f"{self.spool.name}-"): [] for path in locks}
         # The files first: their owner has had its lock before it made them.
         for path in sorted(self.spool.iterdir()):
-            if path.suffix in (".part", _FAILED):
+            if path.suffix in (".part", FAILED):
                 left.setdefault(_owner_of(path), []).append(path)
         left.pop(self.owner, None)
         for owner, paths in left.items():

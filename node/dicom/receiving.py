@@ -26,13 +26,14 @@ from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, Rou
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.document_content import DocumentContent, read_document_content
 from node.dicom.eligibility import check_eligibility
-from node.dicom.instance_store import SET_ASIDE, InstanceStore, SpoolFile, StoreError
+from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.dicom.spool import Answer, SpooledInstance, StoreCommand
 from workers.analysis_queues import queue_of
 from workers.clock import Clock
 from workers.open_database import triage_study
 from workers.routing import excluded_by, facts_of, route
+from workers.store_files import SET_ASIDE
 
 # PS3.4 table B.2-1, and PS3.7 annex C for the last.
 SUCCESS = 0x0000

@@ -40,7 +40,6 @@ from models.remote.describing import check_server
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from models.same_finding import sent_twice
 from node.dicom.association_policy import AssociationPolicy
-from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
 from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.certificates import check_certificates, check_tls
@@ -63,6 +62,7 @@ from workers.destinations.destination_kinds import destination_kinds
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
 from workers.pipeline_digest import active_pipeline
+from workers.store_files import SET_ASIDE
 from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)

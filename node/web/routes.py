@@ -10,6 +10,7 @@ from node.web.api_app import Operation, Tag
 from node.web.middleware import Endpoint
 from node.web.pages import (
     audit,
+    erasing,
     login,
     models,
     openid,
@@ -73,6 +74,8 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", STUDY + "/results/{result:row}.dcm", study.download, radiologist),
         Endpoint("GET", STUDY + "/results/{result:row}/segments/{segment:row}.png", study.overlay, viewer),
         Endpoint("POST", STUDY + "/findings/{finding:row}", study.give_feedback, radiologist),
+        Endpoint("GET", STUDY + "/erase", erasing.show_plan, admin),
+        Endpoint("POST", STUDY + "/erase", erasing.ask, admin),  # before the actions, which less may use
         Endpoint("POST", STUDY + "/{action:str}", study.act, radiologist),
         Endpoint("GET", "/try", try_it.show_form, radiologist, gettext_noop("Try it")),
         Endpoint("POST", "/try", try_it.run_trial, radiologist, body_limit=upload_bytes + 64 * 1024, at_once=3),

@@ -189,6 +189,8 @@ WORDS = (
     gettext_noop("verify audit"),
     gettext_noop("audit is broken"),
     gettext_noop("remove old entries"),
+    gettext_noop("erase study"),
+    gettext_noop("erase patient"),
     gettext_noop("success"),
     gettext_noop("password"),
     gettext_noop("by triage"),
@@ -356,6 +358,16 @@ SENTENCES = (
     gettext_noop("the report was taken back"),
     gettext_noop("the study is reported"),
     gettext_noop("the PACS names another patient for this study"),
+    # Erasing
+    gettext_noop("it is being erased"),
+    gettext_noop("the prior was erased"),
+    gettext_noop("an image is being analysed"),
+    gettext_noop("a result is being sent"),
+    gettext_noop("a notification is being sent"),
+    gettext_noop("it is being pulled from the archive"),
+    gettext_noop("say why: the audit trail keeps the reason"),
+    gettext_noop("the reason names the patient; the audit trail would keep that, so say it without"),
+    gettext_noop("what was typed is not the patient ID of this study"),
 )
 """Whole sentences and phrases."""
 

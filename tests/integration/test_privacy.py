@@ -291,7 +291,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             for words in (("doctor",), ("problems",), ("config",), ("audit", "verify")):
                 made.texts[f"pleura {' '.join(words)}"] = _command(config, *words)
             _processes(node, made)
-            made.texts["broker"] = _broker(folder)
+            made.texts["broker"] = broker_content(folder)
         finally:
             node.stop()
     made.texts["log"] = node.log_file.read_bytes()
@@ -319,7 +319,7 @@ def _live(node: Pleura, ports: dict[str, int], made: Run, notified: Callable[[],
     wait_until(lambda: httpx.get(problems, headers=bearer).json()["problems"], "what fails", 60, alive=node.check_alive)
 
 
-def _broker(folder: Path) -> bytes:
+def broker_content(folder: Path) -> bytes:
     """Everything that the node's own broker holds."""
     import redis
 

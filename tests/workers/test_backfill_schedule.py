@@ -12,8 +12,10 @@ from sqlalchemy import Connection, select
 
 from config.settings import Settings
 from db import backfill as store
+from db import erasures
 from db.database import Database
 from db.tables import BackfillRun
+from tests.db.examples import record
 from workers.backfill_schedule import BackfillSchedule, due_day
 from workers.destinations.destination_kind import PeerError
 from workers.services import backfill as service
@@ -38,6 +40,7 @@ class NoStudies:
     def __init__(self, *, down: bool = False) -> None:
         self.asked: list[str] = []
         self.down = down
+        self.uids: list[str] = []
 
     @contextmanager
     def open(self, *arguments: object) -> Iterator[NoStudies]:
@@ -47,7 +50,7 @@ class NoStudies:
 
     def study_uids(self, day: datetime, modality: str) -> list[str]:
         self.asked.append(f"{day:%Y%m%d} {modality}")
-        return []
+        return self.uids
 
 
 @pytest.fixture
@@ -74,6 +77,17 @@ def test_one_scheduler_runs_it_once_a_day(database: Database, archive: NoStudies
     assert archive.asked == ["20261127 CR", "20261127 DX", "20261128 CR", "20261128 DX"]
     schedule(database, MORNING + timedelta(days=1)).once()
     assert len(archive.asked) == 8
+
+
+def test_a_study_that_was_erased_is_left_out_every_morning_and_counted(database: Database, archive: NoStudies) -> None:
+    record(database)
+    database.write(erasures.request, 1, "ann", "", "case 88", MORNING)
+    assert database.write(erasures.erase, 1, MORNING) is None
+    archive.uids = ["1.2.826.0.2.1"]
+    for day in range(2):
+        schedule(database, MORNING + timedelta(days=day)).once()
+        run = database.read(latest_run)
+        assert (run.studies, run.erased, run.incomplete, run.problem) == (1, 1, 0, "")
 
 
 def test_a_run_whose_process_has_died_is_taken_over(database: Database, archive: NoStudies) -> None:

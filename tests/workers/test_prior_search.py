@@ -13,6 +13,7 @@ import pytest
 from config.archives import Priors
 from config.destinations import Destination
 from config.settings import Eligibility, Settings
+from db import erasures
 from db import priors as store
 from db.database import Database
 from db.engine import connect, migrate
@@ -89,6 +90,17 @@ def test_an_archive_that_is_down_is_told_and_the_summary_waits_no_longer(tmp_pat
         assert problem.startswith("pacs cannot be searched for a prior: the peer cannot be reached")
         assert not database.read(store.may_still_come, 1, NOW, timedelta(minutes=2))
         search.once()
+
+
+def test_a_prior_that_was_erased_is_not_pulled_again(tmp_path: Path) -> None:
+    with searching(tmp_path, free_port()) as (database, settings):
+        record_instance(database, received(1, 1), None, PIPELINE, NOW)
+        database.write(erasures.request, 1, "ann", "", "case 88", NOW)
+        assert database.write(erasures.erase, 1, NOW) is None
+        search = prior_search(settings, database, lambda: NOW, lambda seconds: False)
+        assert search is not None
+        erased, other = (replace(STUDY, study_instance_uid=f"1.2.826.0.2.{number}") for number in (1, 2))
+        assert search._without_erased([erased, other]) == [other]
 
 
 def test_a_search_whose_process_was_lost_is_ended_by_the_next_one(tmp_path: Path) -> None:

@@ -15,17 +15,19 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from config.settings import Settings
-from db import deliveries, feedback, holds, jobs, studies, study_status
+from db import deliveries, erasures, feedback, holds, jobs, studies, study_status
 from db.audit import AuditEntry, write_entry
 from db.database import Database
 from db.errors import DatabaseError, RecordNotFoundError, StudyNotOnHoldError, StudyOnHoldError, TransitionError
 from db.model_states import ModelState, Switched, set_model_state
 from db.queries import problems
+from db.queries.erasure import erasure_plan
 from db.queries.problems import Entity, Selection
 from db.states import Priority
 from db.user_tables import Verdict
 from workers.enqueue import TaskQueue
 from workers.open_database import triage_study
+from workers.services.erasure import checked_reason
 
 T = TypeVar("T")
 
@@ -140,6 +142,18 @@ class Actions:
         self._triage(study_id)
         self._enqueue(study_id, job_ids)
         return len(job_ids)
+
+    def erase(self, study_id: int, reason: str) -> None:
+        """Ask to erase a study: it is on hold from now on, and the scheduler erases it once nothing of it is under way.
+
+        The audit trail has an entry when it is gone.
+
+        Raises:
+            ErasureError: the reason is missing, or names the patient.
+        """
+        plan = self.database.read(erasure_plan, study_id, self.now)
+        reason = checked_reason(reason, plan)
+        self.database.write(erasures.request, study_id, self.actor, self.address, reason, self.now)
 
     def report(self, study_id: int) -> bool:
         """Take a study off the worklist; False where it was reported already."""

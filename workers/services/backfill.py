@@ -18,6 +18,7 @@ from functools import partial
 from config.destinations import Destination
 from config.settings import Settings
 from db import backfill as store
+from db import erasures
 from db.backfill import BackfillOutcome
 from db.database import Database
 from workers.clock import Clock
@@ -73,6 +74,8 @@ def backfill(
 ) -> BackfillOutcome:
     """Pull the missing images of ``modalities`` in the studies of ``days``; ``dry_run`` only counts them.
 
+    Studies that were erased here are left out.
+
     Raises:
         PeerError: the archive cannot be asked for its studies. What fails for one study is in the outcome.
     """
@@ -80,9 +83,14 @@ def backfill(
     found = _study_uids(days, modalities, tools)
     report(outcome, len(found))
     today = tools.clock().astimezone(tools.zone).date()
+    left_out = tools.database.read(erasures.left_out, found)
     for uid, day in found.items():
         if not _there_is_room(tools):
             return replace(outcome, problem="stopped before its end; the next run goes on")
+        if uid in left_out:
+            outcome = replace(outcome, studies=outcome.studies + 1, erased=outcome.erased + 1)
+            report(outcome, len(found))
+            continue
         outcome = _with_study(
             outcome, partial(complete_study, uid, modalities, tools, silent=day < today, dry_run=dry_run)
         )

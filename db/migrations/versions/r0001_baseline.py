@@ -85,9 +85,13 @@ def upgrade() -> None:
     _create_deliveries()
     _create_feedback()
     _create_assessments()
+    _create_erasures()
 
 
 def downgrade() -> None:
+    op.drop_table("erased_files")
+    op.drop_table("erased_studies")
+    op.drop_table("erasures")
     op.drop_table("assessments")
     op.drop_table("feedback")
     op.drop_table("deliveries")
@@ -255,6 +259,7 @@ def _create_backfill() -> None:
         sa.Column("incomplete", sa.Integer(), nullable=False),
         sa.Column("images", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("erased", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("problem", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_backfill_runs"),
         sa.UniqueConstraint("scheduled_for", name="uq_backfill_runs_scheduled_for"),
@@ -320,6 +325,7 @@ def _create_studies() -> None:
         sa.Column("files_removed_at", MOMENT, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_studies"),
         sa.UniqueConstraint("study_instance_uid", name="uq_studies_study_instance_uid"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_studies_accession_number", "studies", ["accession_number"], unique=False)
     op.create_index("ix_studies_due_at_id", "studies", ["due_at", "id"], unique=False)
@@ -494,6 +500,7 @@ def _create_events() -> None:
         sa.Column("at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_events_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_events_study_id", "events", ["study_id"], unique=False)
 
@@ -520,6 +527,7 @@ def _create_notifications() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_notifications"),
         sa.UniqueConstraint("key", name="uq_notifications_key"),
         sa.UniqueConstraint("study_id", "channel", "reason", name="uq_notifications_study_id_channel_reason"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_notifications_state_channel", "notifications", ["state", "channel"], unique=False)
 
@@ -565,6 +573,7 @@ def _create_series() -> None:
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_series_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_series"),
         sa.UniqueConstraint("study_id", "series_instance_uid", name="uq_series_study_id_series_instance_uid"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_series_series_instance_uid", "series", ["series_instance_uid"], unique=False)
 
@@ -657,6 +666,7 @@ def _create_instances() -> None:
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_instances_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_instances"),
         sa.UniqueConstraint("sop_instance_uid", "digest", name="uq_instances_sop_instance_uid_digest"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_instances_received_at", "instances", ["received_at"], unique=False)
     op.create_index("ix_instances_study_id", "instances", ["study_id"], unique=False)
@@ -693,6 +703,7 @@ def _create_jobs() -> None:
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_jobs_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.UniqueConstraint("instance_id", "pipeline", "revision", name="uq_jobs_instance_id_pipeline_revision"),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_jobs_finished_at",
@@ -735,6 +746,7 @@ def _create_findings() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_findings_job_id"),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_findings_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_findings"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_findings_job_id", "findings", ["job_id"], unique=False)
     op.create_index("ix_findings_study_id", "findings", ["study_id"], unique=False)
@@ -761,6 +773,7 @@ def _create_results() -> None:
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_results_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_results"),
         sa.UniqueConstraint("sop_instance_uid", name="uq_results_sop_instance_uid"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_results_job_id", "results", ["job_id"], unique=False)
     op.create_index("ix_results_study_id", "results", ["study_id"], unique=False)
@@ -798,6 +811,7 @@ def _create_deliveries() -> None:
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_deliveries_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
         sa.UniqueConstraint("result_id", "destination", name="uq_deliveries_result_id_destination"),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_deliveries_sent_at",
@@ -873,3 +887,30 @@ def _create_assessments() -> None:
         sa.UniqueConstraint("sop_instance_uid", "ordinal", name="uq_assessments_sop_instance_uid_ordinal"),
     )
     op.create_index("ix_assessments_study_id", "assessments", ["study_id"], unique=False)
+
+
+def _create_erasures() -> None:
+    op.create_table(
+        "erasures",
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("requested_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_erasures_study_id"),
+        sa.PrimaryKeyConstraint("study_id", name="pk_erasures"),
+    )
+    op.create_table(
+        "erased_studies",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_erased_studies"),
+    )
+    op.create_table(
+        "erased_files",
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("path", name="pk_erased_files"),
+    )

@@ -30,7 +30,6 @@ from db import deliveries, jobs
 from db.database import Database
 from db.engine import connect, migrate, writing
 from node.cli.main import cli
-from node.dicom.instance_store import SET_ASIDE
 from node.embedded_broker import server_binary
 from node.monitoring.check import Check
 from node.monitoring.health import examine
@@ -38,6 +37,7 @@ from node.supervisor import free_ports
 from tests.db.examples import MINUTE, NOW, finished, record
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
+from workers.store_files import SET_ASIDE
 from workers.worker_id import at_place
 
 __all__ = ["postgres_server"]

@@ -19,7 +19,6 @@ from config.destinations import Destination
 from config.settings import Models, Settings, Site, Store
 from db.queries.statistics import RunningWorker
 from db.queries.system import Growth
-from node.dicom.instance_store import SET_ASIDE
 from node.monitoring.disk import check_room
 from node.monitoring.health import (
     check_destination,
@@ -31,6 +30,7 @@ from node.monitoring.health import (
 from node.monitoring.parts import check_device, check_parts
 from node.monitoring.time_zone import check_time_zone
 from tests.models.samples import classifier_graph, manifest
+from workers.store_files import SET_ASIDE
 from workers.worker_id import at_place
 
 VERIFICATIONS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}

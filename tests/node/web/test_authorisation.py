@@ -57,6 +57,8 @@ TABLE = {
     "POST /users/{user:row}": ADMIN,
     "POST /tokens": ADMIN,
     "POST /tokens/{token:row}/revoke": ADMIN,
+    "GET /studies/{study:row}/erase": ADMIN,
+    "POST /studies/{study:row}/erase": ADMIN,
     "GET /audit": ADMIN,
     "GET /audit/export": ADMIN,
     f"GET {API}/openapi.json": VIEWER,

@@ -44,6 +44,7 @@ EXAMPLES = {
     "begin sending": replace(STUDY, action="begin sending", actor="PLEURA", address="pacs.example", data=PEER),
     "send": replace(STUDY, action="send", actor="PLEURA", address="fd00::7", data=PEER, failed=True),
     "query": replace(OF_NO_STUDY, action="query", actor="PLEURA", data=QUERY),
+    "erase study": replace(TRANSFER, action="erase study", actor="ada"),
     "export worklist": replace(OF_NO_STUDY, action="export worklist"),
     "retry all": replace(OF_NO_STUDY, action="retry all", actor="cli:root", address=""),
 }
@@ -98,6 +99,7 @@ def test_every_kind_of_message_is_valid(tmp_path: Path) -> None:
         ("view study", "110103", None, "R"),
         ("hold", "110103", None, "U"),
         ("export worklist", "110106", None, "R"),
+        ("erase study", "110105", None, "D"),
         ("export audit", "110101", None, "R"),
         ("reject association", "110113", "110126", "E"),
         ("change configuration", "110113", "110131", "E"),
@@ -118,6 +120,8 @@ def test_who_and_what_took_part() -> None:
     assert _participants(_message("receive")) == [("MODALITY1", "true", "110153"), (node, "false", "110152")]
     assert _participants(_message("send")) == [(node, "true", "110153"), ("PACS", "false", "110152")]
     assert _participants(_message("view study")) == [("ada", "true", ""), (node, "false", "")]
+    assert _participants(_message("erase study")) == [("ada", "true", ""), (node, "false", "")]
+    assert _objects(_message("erase study")) == {"110180": "1.2.840.1", "2": "K-20418"}
     assert _participants(_message("reject association"))[0][0] == node
     assert _objects(_message("receive")) == {"110180": "1.2.840.1", "2": "K-20418"}
     assert _objects(_message("query")) == {"110181": QUERY["sop_class"]}
