@@ -199,6 +199,10 @@ class Results(_Part):
 
     sr_storage: Literal["comprehensive-3d", "comprehensive"] = "comprehensive-3d"
     """Storage class of the Structured Report (PS3.3 A.35)."""
+    seg_storage: Literal["binary", "fractional"] = "binary"
+    """Segmentation Type (0062,0001): binary is one bit a pixel, which most viewers know. Frames then follow each other
+    without a gap, and Orthanc gives OHIF none that begins within a byte. With fractional such a segmentation (several
+    segments, rows times columns no multiple of 8) has one byte a pixel, 0 or 255; all others stay binary."""
     series_number_base: int = Field(default=9000, ge=1)
     """First Series Number of our series; high, so that a viewer sorts them behind the originals."""
     late_after_hours: float = Field(default=0, ge=0)

@@ -299,6 +299,7 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
         created_at=job.created_at.astimezone(settings.site.zone),
         series_number_base=settings.results.series_number_base,
         sr_storage=settings.results.sr_storage,
+        seg_storage=settings.results.seg_storage,
         previous={kind: (record.sop_class_uid, record.sop_instance_uid) for kind, record in previous.items()},
         previous_series={kind: record.series_instance_uid for kind, record in previous.items()},
     )

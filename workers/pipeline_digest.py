@@ -69,6 +69,7 @@ def digest_of(pipeline: Pipeline, settings: Settings) -> str:
     return pipeline.digest(
         *(f"{entry.kind}={entry.version}" for entry in ENCODERS),
         f"sr_storage={results.sr_storage}",
+        *([f"seg_storage={results.seg_storage}"] if results.seg_storage != "binary" else []),
         f"series_number_base={results.series_number_base}",
         *(f"{name}={getattr(site, name)}" for name in _SITE_IN_RESULTS),
         # A GPU rounds otherwise than a CPU: what is analysed there on purpose is another analysis.

@@ -20,37 +20,41 @@ from workers.results.lung_segmentation import encode
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
 
 LOOK = Look("DX", ("R", "F"), monochrome1=True, rows=520, columns=704)
+# Neither rows nor columns in whole bytes: Orthanc gives OHIF no frame of one bit a pixel.
+ODD = Look("DX", ("R", "F"), monochrome1=True, rows=521, columns=707)
 CELL = 8
 # Rows and columns of the network's map: the lung on the left of the picture, and the smaller one on its right.
 LUNGS = ((slice(14, 50), slice(14, 36)), (slice(18, 42), slice(54, 72)))
 
 
 def drawn(number: int, cell: int = 1) -> Mask:
-    """A lung on a grid that is so many times finer than the map."""
+    """A lung on a grid that is so many times finer than the map, which is of :data:`LOOK`."""
     mask = np.zeros((LOOK.rows // CELL * cell, LOOK.columns // CELL * cell), np.bool_)
     rows, columns = LUNGS[number]
     mask[rows.start * cell : rows.stop * cell, columns.start * cell : columns.stop * cell] = True
     return mask
 
 
-def fields() -> LungFields:
+def fields(look: Look) -> LungFields:
     lungs = drawn(0), drawn(1)
     sure = np.where(lungs[0] | lungs[1], np.float32(0.95), np.float32(0.05))
-    letterbox = Letterbox(LOOK.rows, LOOK.columns, *lungs[0].shape)
+    letterbox = Letterbox(look.rows, look.columns, *lungs[0].shape)
     return LungFields(lungs, Hanging.MIRRORED, letterbox, sure, "chest")
 
 
-@pytest.fixture(scope="module")
-def case(viewers: Viewers) -> dict[str, Any]:
-    """What OHIF showed of the study; the pictures are in artifacts/viewers/ohif-lungs."""
-    source = radiograph(LOOK)
-    source.PatientID = "PHANTOM-lungs"
-    work = analysis(source, LOOK)
-    lungs = encode(replace(work, prediction=replace(work.prediction, lung_fields=fields())))
+@pytest.fixture(scope="module", params=["binary", "fractional"])
+def case(request: pytest.FixtureRequest, viewers: Viewers) -> dict[str, Any]:
+    """What OHIF showed of the study; the pictures are in artifacts/viewers/ohif-lungs-<segmentation type>."""
+    look = {"binary": LOOK, "fractional": ODD}[request.param]
+    source = radiograph(look)
+    source.PatientID = f"PHANTOM-lungs-{request.param}"
+    work = replace(analysis(source, look), seg_storage=request.param)
+    lungs = encode(replace(work, prediction=replace(work.prediction, lung_fields=fields(look))))
     assert lungs is not None
-    for one in (source, results(source, LOOK)["seg"], lungs):
+    assert lungs.SegmentationType == request.param.upper()
+    for one in (source, results(source, look)["seg"], lungs):
         viewers.pacs.upload(as_bytes(one))
-    folder = pictures_of("ohif-lungs")
+    folder = pictures_of(f"ohif-lungs-{request.param}")
     asked = {"study": str(source.StudyInstanceUID), "seg": int(lungs.SeriesNumber), "folder": str(folder)}
     answer = viewers.drive("ohif.mjs", [{"name": "lungs", **asked}], size={"width": 1400, "height": 1000})["lungs"]
     assert "failed" not in answer, answer

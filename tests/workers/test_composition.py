@@ -64,12 +64,13 @@ def test_the_name_of_an_analysis_changes_with_what_changes_its_results() -> None
     others = {
         _digest(Settings(results=Results(sr_storage="comprehensive"))),
         _digest(Settings(results=Results(series_number_base=100))),
+        _digest(Settings(results=Results(seg_storage="fractional"))),
         _digest(Settings(site=Site(uid_root="1.2.3"))),
         _digest(Settings(models=Models(gate=""))),
         _digest(Settings(workers=Workers(device="gpu"))),
         _digest(Settings(models=Models(active=(), shadow=("chest-classifier",)))),
     }
-    assert len(others | {plain}) == 7
+    assert len(others | {plain}) == 8
 
 
 def test_a_model_that_nobody_has_is_told() -> None:

@@ -47,6 +47,7 @@ class Analysis:
     created_at: datetime
     series_number_base: int = 9000
     sr_storage: str = "comprehensive-3d"
+    seg_storage: str = "binary"
     siblings: Mapping[str, Dataset] = field(default_factory=dict)
     previous: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     previous_series: Mapping[str, str] = field(default_factory=dict)

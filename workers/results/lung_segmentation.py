@@ -22,7 +22,7 @@ from workers.results.encoder import Analysis
 from workers.results.finding_text import SIDES, Site, model_named
 from workers.results.header import RESEARCH_USE
 from workers.results.result_kinds import LUNGS
-from workers.results.segmentation import algorithm, binary, region_of
+from workers.results.segmentation import algorithm, of_masks, region_of
 
 KIND = LUNGS
 REMARK = "Lung field as drawn on a frontal radiograph: anatomy, no finding."
@@ -51,7 +51,7 @@ def encode(analysis: Analysis) -> Dataset | None:
     header = replace(header_of(analysis, KIND), models=() if drawn_by is None else (drawn_by,))
     named = algorithm(drawn_by, fields.model, f"map of both lungs, cut at {CUT:g}")
     described = [_segment(number, lung, named) for number, lung in enumerate(lungs, start=1)]
-    return binary(analysis, header, [lung.mask for lung in lungs], described, "PLEURA_LUNGS")
+    return of_masks(analysis, header, [lung.mask for lung in lungs], described, "PLEURA_LUNGS")
 
 
 def _lungs(analysis: Analysis, fields: LungFields) -> Iterator[_Lung]:

@@ -1,4 +1,4 @@
-"""Segmentation (PS3.3 A.51): a binary segment for each finding with a mask, or for each of its lesions.
+"""Segmentation (PS3.3 A.51): a segment for each finding with a mask, or for each of its lesions.
 
 Its pixel grid is that of the source. A radiograph has no Frame of Reference and no position in the patient. The plane
 groups are *nominal*: they are written because viewers cannot draw a segment without them (docs/dicom-conformance.md,
@@ -8,6 +8,7 @@ deviations).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -45,10 +46,10 @@ def encode(analysis: Analysis) -> Dataset | None:
     if not shown:
         return None
     described = [_segment(analysis, segment) for segment in shown]
-    return binary(analysis, header_of(analysis, KIND), [each.mask for each in shown], described, "PLEURA_FINDINGS")
+    return of_masks(analysis, header_of(analysis, KIND), [each.mask for each in shown], described, "PLEURA_FINDINGS")
 
 
-def binary(
+def of_masks(
     analysis: Analysis,
     header: Header,
     masks: Sequence[Mask],
@@ -62,7 +63,7 @@ def binary(
     built = hd.seg.Segmentation(
         source_images=[header.image(analysis.prediction.shape, nominal_spacing(analysis))],
         pixel_array=_planes(masks),
-        segmentation_type="BINARY",
+        **_segmentation_type(analysis, len(masks)),
         segment_descriptions=descriptions,
         content_label=content_label,
         content_description=RESEARCH_USE,
@@ -75,6 +76,15 @@ def binary(
     built.PatientOrientation = orientation_values(analysis.source)
     set_lossy(analysis.source, built)
     return amend(built, header)
+
+
+def _segmentation_type(analysis: Analysis, frames: int) -> dict[str, Any]:
+    """Binary, one bit a pixel (PS3.5 8.1.1); or fractional, one byte a pixel, of which 0 % or 100 % are occupied
+    (PS3.3 C.8.20.2.3), where that is asked for and a frame would begin within a byte."""
+    rows, columns = analysis.prediction.shape
+    if analysis.seg_storage == "fractional" and frames > 1 and rows * columns % 8:
+        return {"segmentation_type": "FRACTIONAL", "fractional_type": "OCCUPANCY", "max_fractional_value": 255}
+    return {"segmentation_type": "BINARY"}
 
 
 def _planes(masks: Sequence[Mask]) -> NDArray[np.bool_]:

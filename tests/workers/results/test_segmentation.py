@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom
@@ -67,6 +68,40 @@ def test_pydicom_and_highdicom_read_the_masks_bit_for_bit(tmp_path, style, shape
         "Pneumothorax",
         "Opacity",
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "kind"),
+    [
+        ((33, 61), 2, "FRACTIONAL"),
+        ((33, 61), 1, "BINARY"),
+        # The first frame ends with a byte, whatever the columns are.
+        ((40, 61), 2, "BINARY"),
+        ((33, 64), 2, "BINARY"),
+    ],
+)
+def test_bytes_stand_for_bits_only_where_a_frame_would_begin_within_a_byte(tmp_path, shape, count, kind):
+    """highdicom and dcmqi read the same masks, and the report refers to them in the same way."""
+    work = replace(analysis(source("dx", shape), two_masks(shape)[:count]), seg_storage="fractional")
+    made = encode_all(work)
+    assert made["seg"].SegmentationType == kind
+    assert (made["seg"].BitsAllocated == 8) is (kind == "FRACTIONAL")
+    expected = np.stack([item.mask for item in work.prediction.findings if item.mask is not None])
+    path = write(made["seg"], tmp_path / "seg.dcm")
+    read = highdicom.seg.segread(path).get_pixels_by_source_instance([str(work.source.SOPInstanceUID)])
+    assert np.array_equal(read[0], np.moveaxis(expected, 0, -1).astype(read.dtype)), "0 % or 100 %"
+    assert np.array_equal(np.stack(read_by_dcmqi(path, count)), expected)
+    binary = encode_all(replace(work, seg_storage="binary"))
+    assert made["sr"].ContentSequence == binary["sr"].ContentSequence
+
+
+@pytest.mark.peer("dciodvfy")
+def test_dciodvfy_accepts_bytes_for_bits(tmp_path):
+    work = replace(analysis(source("dx", (33, 61)), two_masks((33, 61))), seg_storage="fractional")
+    for kind, made in encode_all(work).items():
+        path = write(made, tmp_path / f"{kind}.dcm")
+        output = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
+        assert [line for line in (output.stderr + output.stdout).splitlines() if line.startswith("Error")] == []
 
 
 def test_dcmqi_reads_the_same_mask(tmp_path):
