@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 from pynetdicom import AE, Association, evt
@@ -14,6 +16,8 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from workers.tls import ClientContext, TlsError
+
+log = logging.getLogger(__name__)
 
 # PS3.7 Annex C: the warnings outside of 0xBxxx.
 _WARNINGS = frozenset({0x0001, 0x0107, 0x0116})
@@ -79,18 +83,38 @@ def _keep_responses(association: Association) -> None:
     The reactor looks for messages of the peer. ``send_*()`` pauses it, but a reactor that has just passed its
     checkpoint still takes the next message: then a response is lost, and the sender waits for its whole time limit
     (pynetdicom issue 875). An SCU gets nothing but responses, so its reactor need not look.
+
+    Nor does pynetdicom look which message is answered. A peer that answers one twice would have the next object counted
+    as stored, whatever became of it: a response to another message than the latest is dropped.
     """
-    next_message = association.dimse.get_msg
+    next_message, send = association.dimse.get_msg, association.dimse.send_msg
+    asked = 0
+
+    def send_msg(primitive: Any, context_id: int) -> None:
+        nonlocal asked
+        asked = getattr(primitive, "MessageID", None) or asked
+        send(primitive, context_id)
 
     def get_msg(block: bool = False) -> tuple[Any, Any]:
         if threading.current_thread() is association:
             return None, None
-        taken: tuple[Any, Any] = next_message(block)
-        return taken
+        for _ in range(_MOST_STRAY_RESPONSES):
+            taken: tuple[Any, Any] = next_message(block)
+            if taken[1] is None or taken[1].MessageIDBeingRespondedTo in (None, asked):
+                return taken
+            log.warning("the peer answers message %s, which nobody waits for", taken[1].MessageIDBeingRespondedTo)
+        return None, None
 
-    association.dimse.get_msg = get_msg
+    association.dimse.get_msg, association.dimse.send_msg = get_msg, send_msg
 
 
+def next_message_id() -> int:
+    """A Message ID (PS3.7 E.1) that no message shortly before had: one that is answered twice shifts no answer."""
+    return next(_MESSAGE_IDS)
+
+
+_MESSAGE_IDS = cycle(range(1, 0x10000))
+_MOST_STRAY_RESPONSES = 100
 _BUSY_SECONDS, _IDLE_SECONDS = 0.001, 0.01
 """How often pynetdicom's two threads look whether there is something to do. Each millisecond, as they do by themselves,
 costs some hundredths of a core for an association that stays open."""

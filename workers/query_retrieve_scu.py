@@ -19,6 +19,7 @@ from pynetdicom.sop_class import (
 from config.destinations import Destination
 from db.backfill import LONGEST_PULL
 from workers.clock import Elapsed
+from workers.association import next_message_id
 from workers.destinations.destination_kind import PeerError, PeerUnreachableError
 from workers.destinations.dimse import TRANSFER_SYNTAXES, Dimse, unexpected_status
 from workers.results.header import text_of
@@ -132,7 +133,7 @@ class Archive:
         query = _query("SERIES", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=series_instance_uid)
         self._check_open()
         final, until = Dataset(), self._elapsed() + LONGEST_PULL.total_seconds()
-        for status, _ in self._association.send_c_move(query, self._move_to, _MOVE):
+        for status, _ in self._association.send_c_move(query, self._move_to, _MOVE, next_message_id()):
             final = status
             if self._elapsed() > until:
                 raise self._given_up(
@@ -160,7 +161,8 @@ class Archive:
 
     def _find(self, query: Dataset) -> Iterator[Dataset]:
         self._check_open()
-        for number, (status, identifier) in enumerate(self._association.send_c_find(query, _FIND)):
+        responses = self._association.send_c_find(query, _FIND, next_message_id())
+        for number, (status, identifier) in enumerate(responses):
             if number > MOST_MATCHES:
                 raise self._given_up(f"it answers a query with more than {MOST_MATCHES} matches")
             code = status.get("Status")

@@ -23,7 +23,7 @@ from pynetdicom.sop_class import (
 
 from config.destinations import Destination
 from config.tls import Tls
-from workers.association import busy, is_stored, open_association, status_text, stored_with
+from workers.association import busy, is_stored, next_message_id, open_association, status_text, stored_with
 from workers.destinations.destination_kind import (
     DAMAGED,
     DestinationKind,
@@ -254,7 +254,7 @@ def _match(association: Association, query: Dataset, key: str) -> Dataset | None
     A peer may ignore a key that it does not support (PS3.4 C.2.2.1.2), so other matches are skipped.
     """
     found: Dataset | None = None
-    for status, identifier in association.send_c_find(query, _QUERY):
+    for status, identifier in association.send_c_find(query, _QUERY, next_message_id()):
         code = status.get("Status")
         if code in (0xFF00, 0xFF01) and identifier is not None:
             if identifier.get(key) == query.get(key):
@@ -288,7 +288,7 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
     started = time.monotonic()
     try:
         with busy(association):
-            status = association.send_c_store(given)
+            status = association.send_c_store(given, next_message_id())
     except RuntimeError:
         return _LOST
     except (ValueError, AttributeError) as error:

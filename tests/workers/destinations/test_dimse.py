@@ -19,6 +19,7 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 
@@ -50,11 +51,19 @@ def at(port: int, **changes: Any) -> Destination:
 
 
 class Peer:
-    """A storage SCP of pynetdicom that answers each C-STORE with the next of ``statuses``, or aborts at None."""
+    """A storage SCP of pynetdicom that answers each C-STORE with the next of ``statuses``, or aborts at None.
+
+    ``twice``: it answers each of them twice.
+    """
 
     def __init__(
-        self, *statuses: int | None, classes: tuple[str, ...] = (CR, SEG), supports: Sequence[str] = BOTH
+        self,
+        *statuses: int | None,
+        classes: tuple[str, ...] = (CR, SEG),
+        supports: Sequence[str] = BOTH,
+        twice: bool = False,
     ) -> None:
+        self._twice = twice
         self.statuses = list(statuses)
         self.received: list[str] = []
         self.syntaxes: list[str] = []
@@ -76,6 +85,12 @@ class Peer:
             return 0xC000
         self.received.append(str(event.request.AffectedSOPInstanceUID))
         self.syntaxes.append(str(event.context.transfer_syntax))
+        if self._twice:
+            response = C_STORE()
+            response.MessageIDBeingRespondedTo, response.Status = event.request.MessageID, status
+            response.AffectedSOPClassUID = event.request.AffectedSOPClassUID
+            response.AffectedSOPInstanceUID = event.request.AffectedSOPInstanceUID
+            event.assoc.dimse.send_msg(response, event.context.context_id)
         return status
 
     @property
@@ -229,6 +244,14 @@ def test_a_class_that_the_peer_does_not_take_is_refused(
     group = [outgoing("1.2.3.2", SEG), outgoing("1.2.3.1")]
     assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.REJECTED, Verdict.SENT]
     assert verdicts(Dimse().send(at(scp.port), "PLEURA", group[:1])) == [Verdict.REJECTED]
+
+
+def test_a_peer_that_answers_one_object_twice_has_not_stored_the_next(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp = peer(0x0000, 0xC000, 0x0000, twice=True)
+    receipts = Dimse().send(at(scp.port), "PLEURA", [outgoing(f"1.2.3.{number}") for number in (1, 2, 3)])
+    assert verdicts(receipts) == [Verdict.SENT, Verdict.REJECTED, Verdict.SENT]
 
 
 def test_an_abort_in_the_middle_is_worth_another_attempt(
