@@ -18,8 +18,8 @@ from pynetdicom.sop_class import (
 
 from config.destinations import Destination
 from db.backfill import LONGEST_PULL
-from workers.clock import Elapsed
 from workers.association import next_message_id
+from workers.clock import Elapsed
 from workers.destinations.destination_kind import PeerError, PeerUnreachableError
 from workers.destinations.dimse import TRANSFER_SYNTAXES, Dimse, unexpected_status
 from workers.results.header import text_of
