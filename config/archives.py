@@ -31,7 +31,8 @@ class Backfill(_Part):
     daily_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
     """Time of day (HH:MM, in site.time_zone) at which the scheduler searches the archive. Empty: never."""
     hours: float = Field(default=24, gt=0, le=24 * 31)
-    """How far back it searches then. Study Dates count, so the search covers whole days."""
+    """How far back it searches then, or back to the last such search that came to its end, 31 days at most. Study
+    Dates count, so the search covers whole days."""
     maximum_waiting: int = Field(default=4, ge=1)
     """The next study is pulled only while fewer jobs than this wait for a worker: today's patients come first."""
     timeout_seconds: float = Field(default=600, gt=0)

@@ -166,6 +166,14 @@ def begin_run(
     return None if made is None else int(made.id)
 
 
+def searched_until(connection: Connection, archive: str) -> str | None:
+    """The last day (YYYYMMDD) that a run of the schedule has searched to its end; None before the first."""
+    row: Any = BackfillRun.__table__
+    ended = (row.c.archive == archive, row.c.scheduled_for.is_not(None), row.c.ended_at.is_not(None))
+    day: str | None = connection.scalar(select(func.max(row.c.date_to)).where(*ended))
+    return day
+
+
 def is_due(connection: Connection, scheduled_for: str, now: datetime) -> bool:
     """Whether the run of a day was not begun, or its process has ended."""
     row: Any = BackfillRun.__table__

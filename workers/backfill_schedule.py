@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from config.settings import Settings
 from db import backfill as store
@@ -20,6 +20,7 @@ from workers.services.backfill import archive_of, backfill, backfill_tools, days
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 30.0
+_LONGEST_AWAY = timedelta(days=31)
 
 
 def due_day(now: datetime, daily_at: str) -> str | None:
@@ -48,7 +49,7 @@ class BackfillSchedule:
     def _run(self, day: str, local: datetime) -> None:
         archive = archive_of(self.settings)
         assert archive is not None, "checked with the settings"
-        days = days_between((local - timedelta(hours=self.settings.backfill.hours)).date(), local.date())
+        days = days_between(self._first_day(archive.name, local), local.date())
         limits = (f"{days[0]:%Y%m%d}", f"{days[-1]:%Y%m%d}")
         run_id = self.database.write(store.begin_run, day, archive.name, limits, self.clock())
         if run_id is None:
@@ -76,6 +77,17 @@ class BackfillSchedule:
             outcome.failed,
             outcome.erased,
         )
+
+    def _first_day(self, archive: str, local: datetime) -> date:
+        """The day on which the search begins: that of the last run that came to its end, where it lies farther back.
+
+        The node, or the archive, may have been away over a week-end.
+        """
+        usual = (local - timedelta(hours=self.settings.backfill.hours)).date()
+        last = self.database.read(store.searched_until, archive)
+        if last is None:
+            return usual
+        return min(usual, max(datetime.strptime(last, "%Y%m%d").date(), local.date() - _LONGEST_AWAY))
 
 
 def start_schedule(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from config.settings import Settings
 from db import backfill as store
@@ -77,6 +77,31 @@ def test_one_scheduler_runs_it_once_a_day(database: Database, archive: NoStudies
     assert archive.asked == ["20261127 CR", "20261127 DX", "20261128 CR", "20261128 DX"]
     schedule(database, MORNING + timedelta(days=1)).once()
     assert len(archive.asked) == 8
+
+
+def test_what_came_while_the_node_was_away_is_searched_for(database: Database, archive: NoStudies) -> None:
+    schedule(database, MORNING).once()
+    archive.asked.clear()
+    schedule(database, MORNING + timedelta(days=3)).once()
+    assert archive.asked[::2] == ["20261128 CR", "20261129 CR", "20261130 CR", "20261201 CR"]
+    archive.asked.clear()
+    schedule(database, MORNING + timedelta(days=400)).once()
+    assert (len(archive.asked[::2]), archive.asked[0]) == (32, "20271202 CR")
+
+
+def test_the_hour_that_comes_twice_or_never_is_no_second_run_and_no_run_less(
+    database: Database, archive: NoStudies
+) -> None:
+    settings = SETTINGS.model_copy(update={"backfill": SETTINGS.backfill.model_copy(update={"daily_at": "02:30"})})
+    ends = datetime(2026, 10, 25, 0, 0, tzinfo=UTC)  # 02:00 of both times follows
+    begins = datetime(2027, 3, 28, 0, 30, tzinfo=UTC)  # 01:30, and 03:00 half an hour later
+    moment = [ends]
+    daily = BackfillSchedule(settings, database, lambda: moment[0], lambda seconds: False)
+    for start, runs in ((ends, 1), (begins, 2)):
+        for minutes in range(0, 180, 10):
+            moment[0] = start + timedelta(minutes=minutes)
+            daily.once()
+        assert database.read(lambda one: one.scalar(select(func.count(BackfillRun.id)))) == runs
 
 
 def test_a_study_that_was_erased_is_left_out_every_morning_and_counted(database: Database, archive: NoStudies) -> None:
