@@ -24,7 +24,6 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
-    case,
     func,
     literal_column,
     or_,
@@ -43,6 +42,9 @@ from db.search_words import asked_words, begins_with, spelling_values
 from db.shown_records import WorklistRow
 from db.states import Analysis, Priority, StudyState
 from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
+
+MOST_COUNTED = 10_000
+"""A view is counted no further than this."""
 
 _UID = re.compile(r"\d+(\.\d+){3,}")
 _RARE_WORD_LIMIT = 500  # studies that are looked up one by one
@@ -144,7 +146,7 @@ class Worklist:
         with self._engine.connect() as connection:
             return rows_of(connection, study_ids)
 
-    def count(self, show: WorklistPart, filters: Filters = ANYTHING, *, at_most: int = 10_000) -> int:
+    def count(self, show: WorklistPart, filters: Filters = ANYTHING, *, at_most: int = MOST_COUNTED) -> int:
         """How many rows there are, counted no further than ``at_most``."""
         with self._engine.connect() as connection:
             asked = _asked(connection, filters)
@@ -165,23 +167,26 @@ class Worklist:
 
     def counts(self) -> dict[WorklistPart, int]:
         """How many unreported studies each part holds."""
-        on_hold_now = case((is_on_hold(Study), 1), else_=0).label("on_hold_now")
-        grouped = (
-            select(Study.priority, Study.analysis, on_hold_now, func.count())
-            .where(Study.reported_at.is_(None))
-            .group_by(Study.priority, Study.analysis, on_hold_now)
-        )
         totals: dict[WorklistPart, int] = {show: 0 for show in WorklistPart if show is not WorklistPart.ALL}
         with self._engine.connect() as connection:
-            rows = connection.execute(grouped).all()
-        for priority, analysis, on_hold, number in rows:
+            rows = connection.execute(counts_statement()).all()
+        for priority, analysis, on_hold, correction, number in rows:
             totals[WorklistPart.UNREPORTED] += number
             totals[WorklistPart(priority.value)] += number
             if analysis in (Analysis.NOT_ANALYSED, Analysis.FAILED):
                 totals[WorklistPart(analysis.value.replace(" ", "-"))] += number
-            if on_hold:
+            if on_hold or correction:
                 totals[WorklistPart.ON_HOLD] += number
         return totals
+
+
+def counts_statement() -> Select[Any]:
+    """How many unreported studies there are of each kind that :meth:`Worklist.counts` tells apart.
+
+    In the order of the index ``ix_studies_unreported_counted``, which has all of it: nothing is sorted, no row is read.
+    """
+    by: tuple[Any, ...] = (Study.priority, Study.analysis, Study.on_hold, Study.correction)
+    return select(*by, func.count()).where(Study.reported_at.is_(None)).group_by(*by)
 
 
 def page_statement(

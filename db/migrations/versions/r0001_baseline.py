@@ -366,9 +366,17 @@ def _create_studies() -> None:
     op.create_index("ix_studies_state_last_activity_at", "studies", ["state", "last_activity_at"], unique=False)
     op.create_index("ix_studies_study_date_due_at_id", "studies", ["study_date", "due_at", "id"], unique=False)
     op.create_index(
+        "ix_studies_unreported_counted",
+        "studies",
+        ["priority", "analysis", "on_hold", "correction", "reported_at"],
+        unique=False,
+        sqlite_where=sa.text("reported_at IS NULL"),
+        postgresql_where=sa.text("reported_at IS NULL"),
+    )
+    op.create_index(
         "ix_studies_unreported_due_at_id",
         "studies",
-        ["due_at", "id"],
+        ["due_at", "id", "reported_at"],
         unique=False,
         sqlite_where=sa.text("reported_at IS NULL"),
         postgresql_where=sa.text("reported_at IS NULL"),

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from db.queries.worklist import Filters, Order, WorklistPart
+from db.queries.worklist import MOST_COUNTED, Filters, Order, WorklistPart
 from db.saved_filters import SavedFilter, saved_filters
 from db.shown_records import WorklistRow
 from db.states import StudyState
@@ -119,19 +119,18 @@ def _member(kind: type[Member], value: str, default: Default) -> Member | Defaul
 def show_worklist(context: RequestContext) -> Response:
     """The whole page, or only its rows with ``part=rows``."""
     view = view_of(context.request.query_params)
-    rows = _rows(context, view)
-    total = context.services.worklist.count(view.show, view.filters)
+    rows, counts = _rows(context, view), context.services.worklist.counts()
     template = "worklist_part.html" if context.query("part") == "rows" else "worklist.html"
     return context.page(
         template,
         view=view,
         rows=rows,
-        total=total,
+        total=_total(context, view, len(rows), counts),
         first=(view.page - 1) * view.rows + 1,
         last=(view.page - 1) * view.rows + len(rows),
         sizes=SIZES,
         usual_size=USUAL_SIZE,
-        counts=context.services.worklist.counts(),
+        counts=counts,
         overdue=context.services.statistics.overdue(context.now),
         unserved=[queue for queue in context.services.unserved.get() if queue.count],
         choices=_choices(context) if template == "worklist.html" else {},
@@ -140,6 +139,15 @@ def show_worklist(context: RequestContext) -> Response:
         left=whole_number(context.query("left"), 5),
         WorklistPart=WorklistPart,
     )
+
+
+def _total(context: RequestContext, view: View, shown: int, counts: Mapping[WorklistPart, int]) -> int:
+    """How many studies the view has, counted no further than ``MOST_COUNTED``; ``shown`` are on its page."""
+    if 0 < shown < view.rows:
+        return (view.page - 1) * view.rows + shown
+    if view.filters.search.strip() or view.filters.active or view.show in (WorklistPart.REPORTED, WorklistPart.ALL):
+        return context.services.worklist.count(view.show, view.filters)
+    return min(counts[view.show], MOST_COUNTED)
 
 
 def _saved(context: RequestContext) -> tuple[SavedFilter, ...]:

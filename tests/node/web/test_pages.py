@@ -6,13 +6,16 @@ import io
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
+from sqlalchemy import event
 
 from db import deliveries, feedback, rejection_notes
+from db.prepared_statements import Prepared
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.records import RejectionNote
@@ -429,3 +432,28 @@ def test_what_must_be_removed_by_hand_is_listed_by_uid(site: Site) -> None:
     assert "To remove by hand" in text
     uids = {result.id: result.record.sop_instance_uid for result in detail.results}
     assert any(uids[one.result_id] in text for one in sent)
+
+
+@pytest.mark.parametrize(("address", "most"), [("/?part=rows", 5), ("/?part=rows&q=okafor", 6), ("/", 10)])
+def test_the_worklist_is_few_statements(site: Site, monkeypatch: pytest.MonkeyPatch, address: str, most: int) -> None:
+    """Who has it open asks for its rows with every change of a study."""
+    client = site.logged_in("viewer")
+    client.get("/")
+    executed: list[str] = []
+    execute = Prepared._execute
+
+    def prepared(self: Prepared, connection: Any, compiled: Any, *values: Any) -> Any:
+        executed.append(compiled.text)
+        return execute(self, connection, compiled, *values)
+
+    def sent(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            executed.append(statement)
+
+    monkeypatch.setattr(Prepared, "_execute", prepared)
+    event.listen(site.services.engine, "before_cursor_execute", sent)
+    try:
+        assert client.get(address).status_code == 200
+    finally:
+        event.remove(site.services.engine, "before_cursor_execute", sent)
+    assert len(executed) <= most, executed
