@@ -16,6 +16,7 @@ from db.holds import hold_reason_of, stays_here
 from db.instance_statements import KNOW_DESTINATION, values_of
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched, turn
 from db.model_states import hold_back, on_hold_by_model
+from db.patients import mark_to_correct
 from db.prepared_statements import Prepared
 from db.records import NOTE, Delivery
 from db.states import DeliveryState
@@ -103,6 +104,7 @@ def _before_it(*, with_job: bool) -> Prepared:
     )
 
 
+_CORRECTION = Prepared(lambda _: select(_STUDY.c.correction).where(_STUDY.c.id == bindparam("study_id")))
 _SEEN = Prepared(lambda _: select(_DELIVERY).where(_DELIVERY.c.id == bindparam("id")))
 _LOCKED = Prepared(lambda _: select(_DELIVERY).where(_DELIVERY.c.id == bindparam("id")).with_for_update(key_share=True))
 
@@ -127,6 +129,11 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     if _would_overtake(connection, row, worker, now) or _is_on_hold_by_model(connection, row, worker, now):
         return None
     return _take(connection, row, worker, now, lease)
+
+
+def _is_note(connection: Connection, result_id: int) -> bool:
+    """Whether a result is a rejection note, which may leave in any case: what is wrong must go."""
+    return connection.scalar(select(tables.Result.kind).where(tables.Result.id == result_id)) == NOTE
 
 
 Announce = Callable[[Sequence[Delivery]], AuditEntry | None]
@@ -272,6 +279,10 @@ def sent(
         now=now,
         **values,
     )
+    correction = _CORRECTION.first(connection, {"study_id": row.study_id}).correction
+    if correction and not _is_note(connection, row.result_id):
+        # It came while this was on its way.
+        mark_to_correct(connection, row, DeliveryState.SENT, correction, worker, now)
     _note(connection, row.destination, last_sent_at=now, last_error="")
     return True
 
@@ -301,8 +312,7 @@ def retry(
     study = tables.Study
     columns = select(study.on_hold, study.hold_reason, study.correction).where(study.id == row.study_id)
     found: Any = connection.execute(columns).one()
-    kind = connection.scalar(select(tables.Result.kind).where(tables.Result.id == row.result_id))
-    reason = None if kind == NOTE else hold_reason_of(found)
+    reason = None if _is_note(connection, row.result_id) else hold_reason_of(found)
     if reason is not None:
         before = DeliveryState.PENDING
         on_hold: dict[str, Any] = {"error": reason, "on_hold_with_study": True}

@@ -75,7 +75,7 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
     before = JobState.QUEUED if row.state is JobState.RUNNING else row.state
     move(connection, "job", row, JobState.RUNNING, cause="claimed", actor=worker, now=now, before=before, **values)
     compare_with = _earlier(connection, row) if row.flag == COMPARE else None
-    return _job(row, row.attempts + 1, compare_with, _patient(connection, row))
+    return _job(row, row.attempts + 1, compare_with, _patient(connection, row.flag, row.study_id, row))
 
 
 def claim_between(
@@ -109,11 +109,11 @@ def _earlier(connection: Connection, row: Row[Any]) -> tuple[str, ...]:
     return tuple(connection.scalars(query.order_by(instance.id.desc())))
 
 
-def _patient(connection: Connection, job: Row[Any]) -> PatientIdentity | None:
+def _patient(connection: Connection, flag: str, study_id: int, known: Row[Any]) -> PatientIdentity | None:
     """What the hospital has said since of the patient; a later image says it itself, so its header holds."""
-    if job.flag == CONFLICT or not was_corrected(connection, job.study_id):
+    if flag == CONFLICT or not was_corrected(connection, study_id):
         return None
-    return PatientIdentity(*(getattr(job, name) for name in PatientIdentity.__dataclass_fields__))
+    return PatientIdentity(*(getattr(known, name) for name in PatientIdentity.__dataclass_fields__))
 
 
 def _is_claimable(row: Row[Any], now: datetime) -> bool:
@@ -125,7 +125,9 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
     destination, with which the others go.
 
     A second call for the same claim writes nothing and gives the same deliveries. None: the claim is lost, and
-    nothing was written. While the study is on hold its deliveries are on hold too, and none is to be enqueued.
+    nothing was written. So it is where the hospital has corrected the patient since the job was claimed: the results
+    name the former one, and the job is queued again. While the study is on hold its deliveries are on hold too, and
+    none is to be enqueued.
 
     Raises:
         DuplicateResultError: other work has left a result with one of the UIDs.
@@ -135,8 +137,12 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         return _deliveries(connection, job)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return None
-    _mark_done(connection, job, worker, outcome, now)
     instance = instance_of(connection, job.instance_id)
+    patient = _patient(connection, instance.flag, study.id, study)
+    if outcome.patient != patient:
+        _queue_again(connection, study, job, worker, "the hospital has corrected the patient meanwhile", now)
+        return None
+    _mark_done(connection, job, worker, outcome, now)
     counted = _mark_not_analysed(connection, instance, worker, outcome.not_analysed, now)
     if outcome.decided_anew:
         connection.execute(update(tables.Instance).where(tables.Instance.id == instance.id).values(route=outcome.route))
@@ -148,7 +154,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         outcome.destinations,
         job_id=job.id,
         revision=job.revision,
-        patient_id=_patient_id(connection, study, instance),
+        patient_id=str((patient or instance).patient_id),
         actor=worker,
         now=now,
         recorded=outcome.recorded,
@@ -187,12 +193,6 @@ def _mark_not_analysed(
     return {"not_eligible": tables.Study.not_eligible + 1}
 
 
-def _patient_id(connection: Connection, study: Row[Any], instance: Row[Any]) -> str:
-    """Patient ID that the results of an instance carry."""
-    corrected = instance.flag != CONFLICT and was_corrected(connection, study.id)
-    return str(study.patient_id if corrected else instance.patient_id)
-
-
 def retry(
     connection: Connection,
     job_id: int,
@@ -224,12 +224,19 @@ def hand_over(connection: Connection, job_id: int, worker: str, queue: str, now:
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
-    values = {**ENDED, "queue": queue, "dispatched_at": None, "attempts": job.attempts - 1}
-    move(connection, "job", job, JobState.QUEUED, cause=f"waits in {queue}", actor=worker, now=now, **values)
+    _queue_again(connection, study, job, worker, f"waits in {queue}", now, queue=queue)
+    return True
+
+
+def _queue_again(
+    connection: Connection, study: Row[Any], job: Row[Any], worker: str, cause: str, now: datetime, **more: Any
+) -> None:
+    """Queue a claimed job anew, as if it had not been tried; the scheduler enqueues it."""
+    values = {**ENDED, "dispatched_at": None, "attempts": job.attempts - 1, **more}
+    move(connection, "job", job, JobState.QUEUED, cause=cause, actor=worker, now=now, **values)
     if study.on_hold:
         reason, before = study.hold_reason, JobState.QUEUED
         move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=worker, now=now, before=before)
-    return True
 
 
 def in_other_queues(connection: Connection, queues: Sequence[str], limit: int) -> tuple[tuple[int, Route | None], ...]:

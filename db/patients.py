@@ -317,7 +317,9 @@ def _correct(connection: Connection, study: Row[Any], values: dict[str, str], ac
     reason = f"The hospital has corrected this patient ({what}): results carry what was known before."
     if wrong:
         values = {**values, "correction": reason}
-    connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
+    # A summary that is being made meanwhile names the former patient.
+    since = {"activity": tables.Study.activity + 1}
+    connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values, **since))
     rewrite_words(connection, study.id)
     write_events(connection, [event(study.id, CORRECTION[0], study.id, "", CORRECTION[1], what, actor, now)])
     if wrong:
@@ -338,7 +340,14 @@ def _put_on_hold(connection: Connection, study_id: int, reason: str, actor: str,
             on_hold: dict[str, Any] = {"error": reason, "on_hold_with_study": True}
             move(connection, "delivery", row, DeliveryState.ON_HOLD, cause=reason, actor=actor, now=now, **on_hold)
             continue
-        words = f"{reason} It was sent before and must be corrected there."
-        connection.execute(update(delivery).where(delivery.c.id == row.id).values(error=words))
-        state = row.state.value
-        write_events(connection, [event(study_id, "delivery", row.id, state, state, words, actor, now)])
+        mark_to_correct(connection, row, row.state, reason, actor, now)
+
+
+def mark_to_correct(
+    connection: Connection, delivery: Row[Any], state: DeliveryState, reason: str, actor: str, now: datetime
+) -> None:
+    """Tell of a delivery in ``state`` that the destination holds it under the former patient."""
+    words = f"{reason} It was sent before and must be corrected there."
+    connection.execute(update(tables.Delivery).where(tables.Delivery.id == delivery.id).values(error=words))
+    told = event(delivery.study_id, "delivery", delivery.id, state.value, state.value, words, actor, now)
+    write_events(connection, [told])

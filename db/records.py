@@ -256,7 +256,8 @@ class Outcome:
     takes, and ``recorded`` says why nothing is sent to them for the time being.
     ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
     of the image cheaply (see :mod:`workers.image_measures`), ``ran_on`` the device of the networks. ``route`` replaces
-    the stored decision of the routing rules, where ``decided_anew``.
+    the stored decision of the routing rules, where ``decided_anew``. ``patient`` is that of the :class:`Job`: whom the
+    results name.
     """
 
     findings: tuple[FindingRecord, ...] = ()
@@ -270,6 +271,7 @@ class Outcome:
     ran_on: str = ""
     route: Route | None = None
     decided_anew: bool = False
+    patient: PatientIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,7 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         ran_on=tools.device,
         route=job.route,
         decided_anew=job.revision > 1,
+        patient=job.patient,
     )
 
 
@@ -350,7 +351,9 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
     with kept_if_recorded(tools.settings.store.folder, (result.path for result in outcome.results)):
         deliveries, _ = tools.database.write_all([finish, _triage(job, tools, now)])
     if deliveries is None:
-        log.warning("the job was taken from this worker before it was done; its work is dropped")
+        log.warning(
+            "its work is dropped: the job was taken from this worker, or its patient was corrected, before it was done"
+        )
         return
     tools.task_queue.enqueue_deliveries(deliveries)
     log.info(

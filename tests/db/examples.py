@@ -69,8 +69,8 @@ def claim(database: Database, job_id: int, worker: str = "w1", **changes: Any) -
 def finished(database: Database, number: int = 1, study: int = 1) -> tuple[int, tuple[int, ...]]:
     """Record, claim and finish; give the job and its deliveries."""
     job_id = record(database, number, study)
-    claim(database, job_id)
-    assert database.write(jobs.finish, job_id, "w1", outcome(1000 * study + 10 * number), NOW) is not None
+    made = outcome(1000 * study + 10 * number, patient=claim(database, job_id).patient)
+    assert database.write(jobs.finish, job_id, "w1", made, NOW) is not None
     return job_id, deliveries_of(database, job_id)
 
 

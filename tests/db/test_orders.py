@@ -160,8 +160,8 @@ def test_a_corrected_name_keeps_back_what_was_not_sent_and_marks_what_was(databa
     assert database.write(deliveries.claim, second, "d1", NOW, HOUR) is None
     assert database.read(deliveries.to_enqueue, NOW + HOUR, timedelta()) == ()
     assert detail.jobs[1].state is JobState.QUEUED, "the analysis goes on"
-    claim_job(database, running)
-    assert database.write(jobs.finish, running, "w1", outcome(500), NOW) == ()
+    patient = claim_job(database, running).patient
+    assert database.write(jobs.finish, running, "w1", outcome(500, patient=patient), NOW) == ()
     database.write(holds.release, detail.row.study_id, "ann", NOW)
     detail = database.read(study_details.study_detail, detail.row.study_id)
     assert not detail.row.on_hold

@@ -1,0 +1,93 @@
+"""The hospital corrects a patient while something of the study is under way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from db import deliveries, holds, jobs, studies
+from db.database import Database
+from db.patients import PatientIdentifier, PatientUpdate
+from db.queries import study_details
+from db.records import Outcome
+from db.shown_records import StudyDetail
+from db.states import DeliveryState, JobState, StudyState
+from tests.commands import receive_message
+from tests.db.examples import HOUR, MINUTE, NOW, finished, outcome, record, result, study_of
+from tests.db.test_orders import JANE, corrected, message
+
+MERGED = PatientUpdate((PatientIdentifier("P9"),), prior=JANE, name="Doe^Janet")
+
+
+def detail_of(database: Database) -> StudyDetail:
+    return database.read(study_details.study_detail, study_of(database))
+
+
+def merge(database: Database) -> None:
+    receive_message(database, message(1, patient=MERGED), NOW)
+
+
+def test_a_job_that_ran_meanwhile_runs_again_and_names_the_patient_as_corrected(database: Database) -> None:
+    """Its objects name the former patient, and a destination would be asked for the new one: they must not go."""
+    job_id = record(database)
+    running = database.write(jobs.claim, job_id, "w1", NOW, HOUR)
+    assert running is not None
+    assert running.patient is None
+    merge(database)
+    assert database.write(jobs.finish, job_id, "w1", outcome(100), NOW) is None
+
+    assert detail_of(database).results == ()
+    (job,) = detail_of(database).jobs
+    assert (job.state, job.attempts, job.revision) == (JobState.QUEUED, 0, 1), "it has not failed"
+    assert (job_id, False) in database.read(jobs.to_enqueue, NOW + MINUTE, MINUTE)
+
+    again = database.write(jobs.claim, job_id, "w2", NOW, HOUR)
+    assert again is not None
+    assert again.patient is not None
+    assert (again.patient.patient_id, again.patient.patient_name) == ("P9", "Doe^Janet")
+    made = replace(outcome(100), patient=again.patient)
+    assert database.write(jobs.finish, job_id, "w2", made, NOW) == ()
+    assert {one.state for one in detail_of(database).deliveries} == {DeliveryState.ON_HOLD}
+    database.write(holds.release, study_of(database), "ann", NOW)
+    ids = [one.id for one in detail_of(database).deliveries]
+    first = database.write(deliveries.claim, ids[0], "d1", NOW, HOUR)
+    assert first is not None
+    assert (len(ids), first.patient_id) == (2, "P9")
+
+
+def test_what_was_on_its_way_meanwhile_is_marked(database: Database) -> None:
+    _, (first, _) = finished(database)
+    assert database.write(deliveries.claim, first, "d1", NOW, HOUR) is not None
+    merge(database)
+    assert database.write(deliveries.sent, first, "d1", NOW)
+    sent = detail_of(database).deliveries[0]
+    assert sent.state is DeliveryState.SENT
+    assert sent.error.endswith("It was sent before and must be corrected there.")
+    assert [one.cause for one in detail_of(database).events if one.entity == "delivery"][-1] == sent.error
+
+
+def test_what_is_sent_after_a_person_has_released_it_is_not_marked(database: Database) -> None:
+    _, (first, _) = finished(database)
+    merge(database)
+    database.write(holds.release, study_of(database), "ann", NOW)
+    assert database.write(deliveries.claim, first, "d1", NOW, HOUR) is not None
+    assert database.write(deliveries.sent, first, "d1", NOW)
+    assert detail_of(database).deliveries[0].error == ""
+
+
+def test_a_summary_that_was_made_meanwhile_is_made_again(database: Database) -> None:
+    finished(database)
+    before = detail_of(database)
+    merge(database)
+    summary = (result("summary", 900),)
+    study = study_of(database)
+    assert database.write(studies.complete, study, summary, {}, NOW + HOUR, before.activity) is None
+    assert detail_of(database).row.state is StudyState.OPEN
+    now = detail_of(database).activity
+    assert database.write(studies.complete, study, summary, {}, NOW + HOUR, now) is not None
+
+
+def test_a_name_that_was_only_spelled_in_capitals_runs_nothing_again(database: Database) -> None:
+    job_id = record(database)
+    assert database.write(jobs.claim, job_id, "w1", NOW, HOUR) is not None
+    receive_message(database, message(1, patient=corrected(name="DOE^JANE^^")), NOW)
+    assert database.write(jobs.finish, job_id, "w1", Outcome(), NOW) == ()
