@@ -2,7 +2,8 @@
 
 ``python -m tests.workers.fallible_worker QUEUE CONFIG``. A point is armed by a file ``kill/<point>.<number>`` in the
 store folder that says whom to kill, ``child`` or ``parent``; the first process that comes by takes the file away,
-writes the hit to ``hits`` and kills. So each arming hits once, and the log says that it did.
+writes the hit to ``hits`` and kills. So each arming hits once, and the log says that it did. With ``nobody`` it waits
+there instead, until the file ``go`` is there.
 """
 
 from __future__ import annotations
@@ -64,9 +65,17 @@ class Points:
                 continue
             with self._hits.open("a") as hits:
                 hits.write(f"{point} {victim} {os.getpid()}\n")
+            if victim == "nobody":
+                self._wait()
+                continue
             os.kill(os.getppid() if victim == "parent" else os.getpid(), signal.SIGKILL)
             if victim == "parent":
                 time.sleep(60)  # the kernel kills this child when its parent is gone
+
+    def _wait(self) -> None:
+        end = time.monotonic() + 60
+        while not (self._armed.parent / "go").exists() and time.monotonic() < end:
+            time.sleep(0.05)
 
 
 class FallibleDatabase(Database):

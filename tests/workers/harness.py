@@ -71,6 +71,7 @@ class Parts:
         *,
         real: bool = False,
         kinds: Sequence[str] = ("seg", "sr"),
+        verify_identity: bool = False,
         **workers: Any,
     ) -> None:
         self.folder = folder
@@ -84,6 +85,7 @@ class Parts:
             "host": "127.0.0.1",
             "port": pacs.dicom_port if pacs else 1,
             "kinds": list(kinds),
+            "verify_identity": verify_identity,
         }
         limits = {"scheduler_interval_seconds": 0.2, "reenqueue_after_seconds": 2, "backoff_seconds": 0.2, **workers}
         self.config = folder / "pleura.toml"
@@ -171,11 +173,15 @@ class Parts:
         return [self.take_in(f"1.2.3.{next(self._numbers)}") for _ in range(count)]
 
     def arm(self, point: str, victim: str) -> None:
-        """Have ``victim`` ("child" or "parent") killed at ``point``, once."""
+        """Have ``victim`` ("child" or "parent") killed at ``point``, once; with "nobody" a process waits there."""
         armed = self.settings.store.folder / "kill" / f"{point}.{victim}"
         part = armed.with_name(f"part-{armed.name}")
         part.write_text(victim)
         part.rename(armed)
+
+    def go_on(self) -> None:
+        """Let the process go on that waits at an armed point."""
+        (self.settings.store.folder / "go").touch()
 
     def hits(self) -> list[tuple[str, str]]:
         """Which points have killed whom so far, in order."""
