@@ -7,8 +7,10 @@ process, as counters of Prometheus may. What has a row is counted from its row: 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, values
@@ -16,6 +18,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
 from workers.worker_id import occupied_places
+
+log = logging.getLogger(__name__)
 
 FOLDER = "metrics"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -26,6 +30,7 @@ class Instruments:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Count in memory, unless :func:`open_instruments` has chosen a file."""
+        self._told = False
         self.registry = registry = registry or CollectorRegistry()
         self.cstore_duration = Histogram(
             "pleura_cstore_duration_seconds",
@@ -50,9 +55,38 @@ class Instruments:
             registry=registry,
         )
 
+    def time_cstore(self, status: int, seconds: float) -> None:
+        """Note how long an answer to C-STORE took."""
+        with self._never_in_the_way():
+            self.cstore_duration.labels(f"0x{status:04X}").observe(seconds)
+
+    def count_accepted(self) -> None:
+        """Count an association that was accepted."""
+        with self._never_in_the_way():
+            self.associations_accepted.inc()
+
+    def count_rejected(self, reason: str) -> None:
+        """Count an association that was rejected."""
+        with self._never_in_the_way():
+            self.associations_rejected.labels(reason).inc()
+
     def count_acknowledgement(self, code: str) -> None:
         """Count an answer to an HL7 message."""
-        self.hl7_messages.labels(code).inc()
+        with self._never_in_the_way():
+            self.hl7_messages.labels(code).inc()
+
+    @contextmanager
+    def _never_in_the_way(self) -> Iterator[None]:
+        """Go on where the file of the figures cannot be written: the disk is read-only or full.
+
+        Otherwise an image that is stored already would be answered with an abort.
+        """
+        try:
+            yield
+        except Exception as error:  # prometheus_client's own, where its file could not grow
+            if not self._told:
+                log.warning("metrics are not counted: %s", error)
+            self._told = True
 
 
 def open_instruments(folder: Path, place: str) -> Instruments:
@@ -65,7 +99,17 @@ def open_instruments(folder: Path, place: str) -> Instruments:
     _remove_files_of_the_dead(files, {*occupied_places(folder)} - {place})
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(files)
     values.ValueClass = MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
-    return Instruments()
+    made = Instruments()
+    made.cstore_duration.labels("0x0000")  # opens the file now, where a disk that is read-only later does no harm
+    for path in files.glob(f"*_{place}.db"):
+        _allocate(path)
+    return made
+
+
+def _allocate(path: Path) -> None:
+    """Give a file that is mapped into memory its blocks: on a full disk a write to one without ends the process."""
+    with path.open("r+b") as file, suppress(OSError):  # a file system that cannot
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _remove_files_of_the_dead(files: Path, living: set[str]) -> None:

@@ -240,10 +240,10 @@ class StorageScp:
         verifies_only = rejection is not None and policy.is_own_check(*parties, association.local_address)
         rejection = (None if verifies_only else rejection) or self._connections.associate(association)
         if rejection is not None:
-            self._instruments.associations_rejected.labels(rejection.why).inc()
+            self._instruments.count_rejected(rejection.why)
             self._reject(association, rejection)
             return
-        self._instruments.associations_accepted.inc()
+        self._instruments.count_accepted()
         proposed = request.presentation_context_definition_list
         complete = [context for context in proposed if context.abstract_syntax and context.transfer_syntax]
         if len(complete) < len(proposed):
@@ -277,7 +277,7 @@ class StorageScp:
 
     def _reject_handshake(self, address: str, problem: TlsProblem, message: str) -> None:
         """Keep for the admin whose TLS handshake failed."""
-        self._instruments.associations_rejected.labels(problem.why).inc()
+        self._instruments.count_rejected(problem.why)
         if self._rejected is None or self._rejected.add("", "", address, problem.why):
             log.warning("connection from %s refused: %s (%s). %s", address, problem.why, message, problem.remedy)
 
@@ -285,7 +285,7 @@ class StorageScp:
         began = time.perf_counter()
         answer = self._receiver.answer(spooled)
         taken = time.perf_counter() - began
-        self._instruments.cstore_duration.labels(f"0x{answer.status:04X}").observe(taken)
+        self._instruments.time_cstore(answer.status, taken)
         if answer.status:
             self._on_failure(command, answer.status)
             log.warning(
