@@ -130,9 +130,9 @@ class Workers(_Part):
     """How jobs and deliveries run."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where networks run. gpu: all of them on a GPU, Keras files with TensorFlow and ONNX files, the bundled ones among
-    them, with onnxruntime-gpu; a worker that cannot do so does not start. auto: on a GPU where one is there and the
-    library of the file's format can use it, else on the CPU; log and system page say which."""
+    """Where networks run. gpu: all of them on a GPU, ONNX files with onnxruntime-gpu, Keras files with TensorFlow, the
+    bundled ones with either; a worker that cannot do so does not start. auto: on a GPU where one is there and an
+    installed library can use it, else on the CPU; log, doctor and system page say which."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for one network; 0 takes all cores."""
     processes: int = Field(default=0, ge=0, le=32)

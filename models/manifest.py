@@ -119,6 +119,11 @@ class ModelTable:
     """The same network as a Keras file or SavedModel, exported for CPUs."""
     onnx_digest: Digest | None = None
     """SHA-256 of that file."""
+    keras: Annotated[str, _beside(".json")] | None = None
+    """What Keras needs to run an ONNX file on a GPU with TensorFlow: its graph, without weights of its own. The bundled
+    networks have one (`python -P -m models.training.keras_graph`)."""
+    keras_digest: Digest | None = None
+    """SHA-256 of that file."""
     index: Annotated[str, _beside(".csv")] | None = None
     """The stored cases of a classifier by retrieval."""
 
@@ -128,6 +133,10 @@ class ModelTable:
             raise ValueError("onnx and onnx_digest stand together or not at all")
         if self.onnx is not None and (self.file or "").endswith(".onnx"):
             raise ValueError("onnx belongs beside a Keras file or SavedModel; file is an ONNX file already")
+        if (self.keras is None) != (self.keras_digest is None):
+            raise ValueError("keras and keras_digest stand together or not at all")
+        if self.keras is not None and not (self.file or "").endswith(".onnx"):
+            raise ValueError("keras belongs beside an ONNX file")
         return self
 
 
@@ -221,7 +230,7 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
         raise ManifestError(f"{path}: not filled in yet: {', '.join(left)}")
     whole = from_toml(Manifest, _with_defaults(values), path, ManifestError)
     table, folder = whole.model, path.parent
-    files = {key: getattr(table, key) for key in ("card", "onnx", "index")}
+    files = {key: getattr(table, key) for key in ("card", "onnx", "keras", "index")}
     return ModelSpec(
         name=table.name,
         version=table.version,
@@ -238,6 +247,7 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
         outputs=whole.outputs,
         pooling=whole.pooling,
         onnx_digest=table.onnx_digest or "",
+        keras_digest=table.keras_digest or "",
         endpoint=whole.endpoint,
         **{key: folder / name if name else None for key, name in files.items()},
     )
@@ -246,8 +256,9 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
 def manifest_text(spec: ModelSpec) -> str:
     """``spec`` as TOML that :func:`parse_manifest` reads as the same; what is as by default is left out."""
     table = {field.name: getattr(spec, field.name) for field in fields(ModelTable)}
-    table |= {key: file.name for key in ("file", "card", "onnx", "index") if (file := table[key]) is not None}
-    table |= {"onnx_digest": spec.onnx_digest or None} | ({} if spec.endpoint is None else {"file": None})
+    table |= {key: file.name for key in ("file", "card", "onnx", "keras", "index") if (file := table[key]) is not None}
+    table |= {key: table[key] or None for key in ("onnx_digest", "keras_digest")}
+    table |= {} if spec.endpoint is None else {"file": None}
     given = None if spec.kind is ModelKind.FINDINGS else spec.input
     whole = Manifest(ModelTable(**table), spec.labels, given, spec.outputs, spec.gate, spec.pooling, spec.endpoint)
     values = TypeAdapter(Manifest).dump_python(whole, mode="json", exclude_defaults=True)
@@ -260,7 +271,7 @@ def manifest_text(spec: ModelSpec) -> str:
 def files_of(spec: ModelSpec) -> tuple[Path, ...]:
     """Every file (or folder) of a model but its manifest."""
     network = spec.file if spec.endpoint is None else None
-    return tuple(file for file in (network, spec.card, spec.onnx, spec.index) if file is not None)
+    return tuple(file for file in (network, spec.card, spec.onnx, spec.keras, spec.index) if file is not None)
 
 
 def file_digest(path: Path) -> str:
@@ -290,6 +301,8 @@ def verify_digest(spec: ModelSpec) -> None:
     files = [(spec.file, spec.digest)] if spec.endpoint is None else []
     if spec.onnx is not None:
         files.append((spec.onnx, spec.onnx_digest))
+    if spec.keras is not None:
+        files.append((spec.keras, spec.keras_digest))
     for file, digest in files:
         try:
             found = file_digest(file)

@@ -253,7 +253,8 @@ class ModelSpec:
     """One model as its manifest (``models.manifest``) defines it; ``digest`` is the SHA-256 of ``file``.
 
     ``device_uid`` identifies this very training (a new UID for each retrained model, PS3.3 C.12.1.5). ``onnx`` is what
-    a Keras file was exported to when it was added, for CPUs. ``index`` names the stored cases of a retrieval model.
+    a Keras file was exported to when it was added, for CPUs; ``keras`` the graph (:mod:`models.runtime.keras_graph`) of
+    an ONNX ``file``, for GPUs with TensorFlow. ``index`` names the stored cases of a retrieval model.
     A network with an ``endpoint`` runs on another machine: ``file`` is its manifest then, and ``digest`` that of what
     the server says of it.
     """
@@ -275,6 +276,8 @@ class ModelSpec:
     pooling: PoolingSpec = field(default_factory=PoolingSpec)
     onnx: Path | None = None
     onnx_digest: str = ""
+    keras: Path | None = None
+    keras_digest: str = ""
     index: Path | None = None
     endpoint: EndpointSpec | None = None
 

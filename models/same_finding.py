@@ -123,7 +123,7 @@ def _replace(found: _Findings, spec: ModelSpec, senders: Mapping[str, str]) -> N
     by = {label: found[model, label] for label, model in senders.items()}
     labels = [_as_sent(label, by[label.name]) if label.name in by else label for label in spec.labels]
     scores = {name: by[name].probability if name in by else finding.own_probability for name, finding in own.items()}
-    # A label without an answer raises no parent (models.predictor.findings_answered).
+    # A label without an answer raises no parent (models.findings.findings_answered).
     made = consistent(labels, [scores[label.name] or 0.0 for label in labels])
     for label, after in zip(labels, made, strict=True):
         finding = own[label.name]

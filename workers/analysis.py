@@ -288,7 +288,8 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             sop_instance_uid=job.sop_instance_uid,
             instance_digest=job.instance_digest,
             pipeline=name_of_analysis(
-                job.pipeline, (*_other_pipeline(job, tools), *tools.changes, *_other_models(job, tools))
+                job.pipeline,
+                (*_other_pipeline(job, tools), *tools.changes, *tools.run_otherwise, *_other_models(job, tools)),
             ),
             revision=job.revision,
         ),

@@ -49,7 +49,9 @@ class AnalysisTools:
     ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one;
     ``rule_digests`` has those of routing rules that choose models, by rule. ``modes`` are the states of the models for
     this job, and ``changes`` how they differ from the configuration (see
-    :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
+    :class:`workers.model_state_resolver.ResolvedModels`); ``run_otherwise`` how this
+    worker runs the pipeline otherwise than its digest says (:func:`workers.pipeline_digest.run_otherwise`); ``device``
+    is where the networks run. Up to ``batch`` jobs
     share a pass through the networks where many wait (:mod:`workers.batch`). ``queue`` is where the jobs wait that this
     process takes (:mod:`workers.analysis_queues`), ``siblings`` the other processes of this worker;
     ``let_stat_go_first`` analyses a STAT image, if one waits, between two stages of a routine one.
@@ -70,6 +72,7 @@ class AnalysisTools:
     rule_digests: Mapping[str, str] = field(default_factory=dict)
     modes: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    run_otherwise: tuple[str, ...] = ()
     device: str = ""
     batch: int = 1
     queue: str = JOBS

@@ -23,6 +23,7 @@ from db.database import Database
 from db.destinations import DestinationLeases
 from db.leases import LEASE
 from models.predictor import BATCH, load_predictor
+from models.runtime.executor import device_name
 from workers.analysis_queues import pipeline_of_worker, queue_of_worker
 from workers.analysis_tools import AnalysisTools
 from workers.audit.feed import keeping_audit
@@ -42,7 +43,7 @@ from workers.leadership import Leadership
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
 from workers.open_database import database_of
-from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of, rule_digests
+from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of, rule_digests, run_otherwise
 from workers.prior_search import start_prior_search
 from workers.repeat import repeat_until
 from workers.repeated_instances import difference
@@ -74,7 +75,7 @@ def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
     workers = settings.workers
     predictor = load_predictor(pipeline, device=workers.device, threads=workers.threads, batch=workers.batch or BATCH)
     seconds = time.monotonic() - started
-    log.info("%d models loaded and warm in %.1f s, on the %s", len(tuple(pipeline)), seconds, predictor.runs_on.upper())
+    log.info("%d models loaded and warm in %.1f s, on %s", len(tuple(pipeline)), seconds, device_name(predictor.device))
     return ModelStateResolver(predictor, activated_pipeline(settings)), digest_of(pipeline, settings)
 
 
@@ -114,7 +115,8 @@ def analysis_handler(
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
-        device=resolver.runs_on,
+        run_otherwise=run_otherwise(settings, resolver.runs_on, resolver.other_files),
+        device=resolver.device,
         batch=settings.workers.batch or (BATCH if resolver.runs_on == "gpu" else 1),
         rule_digests=rule_digests(settings, active_pipeline(settings)) if settings.routing else {},
         queue=queue,

@@ -49,6 +49,16 @@ class ModelStateResolver:
         """Where the networks run."""
         return self._predictor.runs_on
 
+    @property
+    def device(self) -> str:
+        """The same for people and records."""
+        return self._predictor.device
+
+    @property
+    def other_files(self) -> Mapping[str, str]:
+        """See :attr:`models.predictor.Predictor.other_files`."""
+        return self._predictor.other_files
+
     def resolve(self, states: States) -> ResolvedModels:
         """What analyses an image while models are in ``states``."""
         named = {spec.name for spec in self._predictor.pipeline.models}

@@ -82,8 +82,17 @@ def _on_gpu(pipeline: Pipeline, settings: Settings) -> bool:
     return settings.workers.device == "gpu" or any(spec.name in settings.models.gpu for spec in pipeline.models)
 
 
+def run_otherwise(settings: Settings, runs_on: str, other_files: Mapping[str, str]) -> tuple[str, ...]:
+    """How a worker runs a pipeline otherwise than its digest says, which nobody could know who queued the job: on a GPU
+    that ``auto`` has found, or as ``other_files`` (:attr:`models.predictor.Predictor.other_files`).
+    """
+    found = runs_on == "gpu" and settings.workers.device != "gpu"
+    return (*(["device=gpu"] if found else []), *(f"{name}={digest}" for name, digest in sorted(other_files.items())))
+
+
 def name_of_analysis(pipeline: str, changes: Iterable[str]) -> str:
-    """Name the analysis of a job that was queued for ``pipeline`` and runs with ``changes`` by people.
+    """Name the analysis of a job that was queued for ``pipeline`` and runs with ``changes``: by people, or by what its
+    worker runs networks on (:func:`run_otherwise`).
 
     Without any it is the pipeline's own digest, so that the same work gives the same UIDs; with some it is another
     analysis. It stays the job's own: no two jobs ever share it.

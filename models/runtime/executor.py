@@ -30,12 +30,27 @@ class ModelUnavailableError(RuntimeError):
 
 RunsOn = Literal["cpu", "gpu", "server"]
 Device = Literal["auto", "cpu", "gpu"]
-_GPU = Path("/dev/nvidia0")
+_DEVICES = Path("/dev")
+_GPUS = ("nvidia[0-9]*", "dxg")
+"""Device files of a GPU; a container may have been given the second one alone. ``dxg`` is that of Windows' Linux."""
 
 
 def has_gpu() -> bool:
     """Whether this machine looks as if it had a GPU; asking a library would load it."""
-    return _GPU.exists()
+    return any(True for name in _GPUS for _ in _DEVICES.glob(name))
+
+
+def library_of(spec: ModelSpec) -> str:
+    """The library that runs a network as the file that ``spec`` names; empty where another machine runs it."""
+    if spec.endpoint is not None:
+        return ""
+    return "ONNX Runtime" if spec.file.suffix == ".onnx" else "TensorFlow"
+
+
+def device_name(device: str) -> str:
+    """A device as records have it (``gpu (TensorFlow)``), for people."""
+    place, _, library = device.partition(" ")
+    return f"{place.upper()} {library}".rstrip()
 
 
 class Executor(Protocol):
@@ -47,7 +62,7 @@ class Executor(Protocol):
 
     @property
     def spec(self) -> ModelSpec:
-        """The model that is loaded."""
+        """The model that is loaded; its ``file`` is the one that runs."""
 
     def run(self, batch: Pixels) -> Outputs:
         """Answer a batch ``float32[n, ...]`` of prepared inputs: checked arrays of length n by their contract names.

@@ -1,4 +1,4 @@
-"""Networks on a GPU with TensorFlow: Keras files and SavedModels, wherever TensorFlow is installed."""
+"""Networks with TensorFlow: Keras files, Keras graphs and SavedModels, on a GPU or on the CPU."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from models.contract import Pixels
 from models.model_spec import ModelSpec
 from models.runtime.batches import Batches, OutOfMemoryError
 from models.runtime.executor import ModelLoadError, Outputs, RunsOn, blank, check_batch, check_outputs, input_shape
+from models.runtime.keras_graph import SUFFIX, open_graph
 
 OWN_LAYERS = ("models.detectors.layers",)
 """Modules that register layers of ours: a file that names one can be loaded only after they were imported."""
 
 
 class KerasExecutor:
-    """A Keras file or a SavedModel in TensorFlow, on the GPU where there is one, in batches of few sizes."""
+    """A Keras file, a Keras graph or a SavedModel in TensorFlow, in batches of few sizes."""
 
-    def __init__(self, spec: ModelSpec, *, device: Literal["auto", "cpu", "gpu"] = "auto", batch: int = 8) -> None:
+    def __init__(self, spec: ModelSpec, *, device: Literal["cpu", "gpu"], batch: int = 8) -> None:
         """Load ``spec.file`` without running any code from it (Keras safe mode); ``batch`` images go in one run.
 
         Raises:
-            ModelLoadError: TensorFlow or Keras is not installed, there is no GPU where one is demanded, or the file is
-                not the network of the manifest.
+            ModelLoadError: TensorFlow or Keras is not installed, it sees no GPU where it is to use one, or the file
+                is not the network of the manifest.
         """
         self.spec = spec
         self._batches = Batches(spec.name, batch)
@@ -77,7 +78,7 @@ def _load(spec: ModelSpec, device: str) -> Any:
 
 
 def open_network(file: Path) -> Any:
-    """A Keras file (in safe mode: no code of the file runs) or a SavedModel, whatever its manifest says.
+    """A Keras file or graph (in safe mode: no code of the file runs) or a SavedModel, whatever its manifest says.
 
     Raises:
         ModelLoadError: it cannot be loaded; the message names the file.
@@ -91,6 +92,8 @@ def open_network(file: Path) -> Any:
             from models.runtime.saved_model import SavedModel
 
             return SavedModel(file)
+        if file.suffix == SUFFIX:
+            return open_graph(file)
         return keras.saving.load_model(file, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:
         raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
@@ -102,12 +105,12 @@ def _choose_device(spec: ModelSpec, device: str, config: Any) -> None:
     TensorFloat-32 is off: it would round the inputs of every convolution to 10 bits.
     """
     gpus = config.list_physical_devices("GPU")
-    if device == "gpu" and not gpus:
-        raise ModelLoadError(f"{spec.name}: the configuration demands a GPU, and TensorFlow sees none")
+    config.experimental.enable_tensor_float_32_execution(False)
     if device == "cpu":
         config.set_visible_devices([], "GPU")
         return
-    config.experimental.enable_tensor_float_32_execution(False)
+    if not gpus:
+        raise ModelLoadError(f"{spec.name}: TensorFlow sees no GPU, on which {spec.file.name} would run")
     for gpu in gpus:
         config.experimental.set_memory_growth(gpu, True)
 

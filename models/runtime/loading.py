@@ -1,20 +1,25 @@
-"""Which executor runs a model: its file decides, and the device for those that can choose one."""
+"""Which executor runs a model: its files and the device decide."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
+from typing import Literal
 
 from models.model_spec import ModelKind, ModelSpec
-from models.runtime.executor import Device, Executor, ModelLoadError, has_gpu
+from models.runtime.executor import Device, Executor, ModelLoadError, has_gpu, library_of
+
+log = logging.getLogger(__name__)
 
 
 def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: int = 8) -> Executor:
     """Load one model; call it once in a process, after the fork.
 
     An ONNX file runs with ONNX Runtime, on ``threads`` threads (0 for one on each core) where it runs on the CPU. A
-    Keras file or a SavedModel runs with TensorFlow. On a GPU ``batch`` images are run at a time. ``gpu`` insists on a
-    GPU, ``cpu`` hides it, ``auto`` takes what is there. Without a GPU a Keras file's ONNX export runs in its place.
+    Keras file, a SavedModel or a Keras graph runs with TensorFlow. A model with two of them runs on a GPU as the first
+    that a library can run there, its ``file`` before the other, and on a CPU as ONNX. On a GPU ``batch`` images are run
+    at a time. ``gpu`` insists on a GPU, ``cpu`` hides it, ``auto`` takes what is there.
     A model with an ``endpoint`` runs on that server, whatever the device.
 
     Raises:
@@ -26,19 +31,41 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
         from models.remote.open_inference import OpenInferenceExecutor
 
         return OpenInferenceExecutor(spec)
-    if spec.onnx is not None and not _wants_keras(device):
-        spec = replace(spec, file=spec.onnx, digest=spec.onnx_digest, onnx=None, onnx_digest="")
-    if spec.file.suffix == ".onnx":
+    if device == "gpu" or (device == "auto" and has_gpu()):
+        reasons = []
+        for way in ways(spec):
+            try:
+                return _executor(way, "gpu", threads, batch)
+            except ModelLoadError as error:
+                reasons.append(str(error))
+        if device == "gpu":
+            hint = 'or set workers.device = "auto"'
+            raise ModelLoadError(f"the configuration demands a GPU, and {'; and '.join(reasons)}; {hint}")
+        log.warning("no GPU is used, though this machine has one: %s", "; and ".join(reasons))
+    return _executor(min(ways(spec), key=_is_tensorflow), "cpu", threads, batch)
+
+
+def ways(spec: ModelSpec) -> Iterator[ModelSpec]:
+    """The model as each of its files alone: that which was measured first."""
+    alone = replace(spec, onnx=None, onnx_digest="", keras=None, keras_digest="")
+    yield alone
+    if spec.onnx is not None:
+        yield replace(alone, file=spec.onnx, digest=spec.onnx_digest)
+    if spec.keras is not None:
+        yield replace(alone, file=spec.keras, digest=spec.keras_digest)
+
+
+def _is_tensorflow(spec: ModelSpec) -> bool:
+    return library_of(spec) == "TensorFlow"
+
+
+def _executor(spec: ModelSpec, device: Literal["cpu", "gpu"], threads: int, batch: int) -> Executor:
+    if not _is_tensorflow(spec):
         from models.runtime.onnx_executor import OnnxExecutor
 
         return OnnxExecutor(spec, threads, device=device, batch=batch)
-    if spec.file.suffix in (".keras", ".h5") or spec.file.is_dir():
+    if spec.file.suffix in (".keras", ".h5", ".json") or spec.file.is_dir():
         from models.runtime.keras_executor import KerasExecutor
 
         return KerasExecutor(spec, device=device, batch=batch)
     raise ModelLoadError(f"{spec.name}: nothing here runs a file like {spec.file.name}")
-
-
-def _wants_keras(device: Device) -> bool:
-    """Whether a GPU is demanded, or may be used and looks as if it were there."""
-    return device == "gpu" or (device == "auto" and has_gpu() and find_spec("tensorflow") is not None)

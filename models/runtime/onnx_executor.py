@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from models.contract import Pixels
 from models.model_spec import ModelSpec
 from models.runtime.batches import Batches, OutOfMemoryError
 from models.runtime.executor import (
-    Device,
     ModelLoadError,
     Outputs,
     RunsOn,
     blank,
     check_batch,
     check_outputs,
-    has_gpu,
     input_shape,
 )
 from models.runtime.onnx_runtime import onnxruntime
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _OUT_OF_MEMORY = re.compile(r"failed to allocate|out of memory", re.IGNORECASE)
+
+
+Processor = Literal["cpu", "gpu"]
 
 
 class OnnxExecutor:
@@ -34,12 +35,12 @@ class OnnxExecutor:
     depend on what happened to wait beside it. So it is on a GPU with a network that takes one image at a time.
     """
 
-    def __init__(self, spec: ModelSpec, threads: int = 0, *, device: Device = "cpu", batch: int = 8) -> None:
+    def __init__(self, spec: ModelSpec, threads: int = 0, *, device: Processor = "cpu", batch: int = 8) -> None:
         """Load ``spec.file``; ``threads`` is how many CPU threads one run takes, 0 for one on each core.
 
         Raises:
-            ModelLoadError: The file is no ONNX network, or takes another input than the manifest says, or a GPU is
-                demanded and cannot be used.
+            ModelLoadError: The file is no ONNX network, or takes another input than the manifest says, or cannot run on
+                a GPU where it is to.
         """
         self.spec = spec
         options = onnxruntime.SessionOptions()
@@ -82,7 +83,7 @@ class OnnxExecutor:
 
 
 def open_onnx(
-    file: Path, options: onnxruntime.SessionOptions | None = None, device: Device = "cpu"
+    file: Path, options: onnxruntime.SessionOptions | None = None, device: Processor = "cpu"
 ) -> onnxruntime.InferenceSession:
     """A session of a network with one input, whatever its manifest says.
 
@@ -97,31 +98,26 @@ def open_onnx(
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
         raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
     if device == "gpu" and _CUDA not in session.get_providers():
-        raise ModelLoadError("the configuration demands a GPU, and ONNX Runtime could not start on one (CUDA, cuDNN?)")
+        raise ModelLoadError(f"ONNX Runtime could not start {file.name} on a GPU (CUDA, cuDNN?)")
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelLoadError(f"{file} has {len(inputs)} inputs, one is expected")
     return session
 
 
-def _providers(device: Device) -> list[Any]:
+def _providers(device: Processor) -> list[Any]:
     """Where to run; options as they must be for an image to have the same findings every time.
 
     Raises:
-        ModelLoadError: a GPU is demanded, and this ONNX Runtime has none.
+        ModelLoadError: it is to be a GPU, and this ONNX Runtime is made for the CPU.
     """
-    if device == "cpu" or (device == "auto" and not has_gpu()):
+    if device == "cpu":
         return [_CPU]
     if _CUDA in onnxruntime.get_available_providers():
         # The CUDA libraries that TensorFlow's packages bring are found by no path.
         onnxruntime.preload_dlls()
         return [(_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
-    if device == "auto":
-        return [_CPU]
-    raise ModelLoadError(
-        "the configuration demands a GPU, and this ONNX Runtime runs on the CPU alone: install onnxruntime-gpu in the"
-        ' place of onnxruntime, or set workers.device = "auto"'
-    )
+    raise ModelLoadError("this ONNX Runtime runs on the CPU alone: install onnxruntime-gpu in the place of onnxruntime")
 
 
 def _check_input(spec: ModelSpec, shape: tuple[int | str | None, ...], kind: str) -> None:

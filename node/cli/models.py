@@ -133,6 +133,8 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "digest", spec.digest
     if spec.onnx is not None:
         yield "for CPUs", f"{spec.onnx} {spec.onnx_digest}"
+    if spec.keras is not None:
+        yield "for Keras", f"{spec.keras} {spec.keras_digest}"
     yield "device UID", spec.device_uid
     if spec.kind is ModelKind.FINDINGS:
         return

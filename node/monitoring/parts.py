@@ -15,7 +15,7 @@ from pathlib import Path
 from config.settings import Settings
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
-from models.runtime.executor import Device, has_gpu
+from models.runtime.executor import Device, device_name, has_gpu
 from node.monitoring.check import EFFECTS, Check
 from workers.analysis_queues import analysis_queues
 from workers.worker_id import RunningPart, running_parts
@@ -87,8 +87,8 @@ def check_device(device: Device, workers: Sequence[RunningWorker]) -> Iterator[C
     ran = sorted({one.device for one in workers if one.device})
     if device != "auto" or not ran:
         return
-    found = f"workers.device is auto, and the latest jobs ran on: {', '.join(map(str.upper, ran))}"
-    unused = has_gpu() and "gpu" not in ran
+    found = f"workers.device is auto, and the latest jobs ran on: {', '.join(map(device_name, ran))}"
+    unused = has_gpu() and not any(one.startswith("gpu") for one in ran)
     yield Check("device", True, found, _UNUSED_GPU if unused else "")
 
 

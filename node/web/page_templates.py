@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from config.settings import Settings
+from models.runtime.executor import device_name
 from node.monitoring.remedies import remedy
 from node.web import charts, formatting
 from node.web.formatting import Formatting
@@ -50,7 +51,7 @@ def _environment(settings: Settings, language: Language) -> Environment:
     install: Any = environment
     install.install_gettext_callables(written.catalogue.gettext, written.catalogue.ngettext, newstyle=True)
     environment.policies["ext.i18n.trimmed"] = True
-    environment.filters.update(written.filters(), form_date=formatting.form_date, remedy=remedy)
+    environment.filters.update(written.filters(), form_date=formatting.form_date, remedy=remedy, device=device_name)
     environment.globals.update(
         language=language,
         languages=tuple(LANGUAGES.values()),

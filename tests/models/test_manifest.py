@@ -120,6 +120,17 @@ MISTAKES = [
     ('title = "A tiny classifier"', 'title = "FILL IN: its name"', "not filled in yet: model.title"),
     ("threshold = 0.3", "threshold = 'FILL IN'", "not filled in yet: labels #1.threshold"),
     ('version = "1.0.0"', "version = 2026-11-28\nonnx_digest = 3", "model.onnx_digest: must be text, not 3"),
+    (
+        'file = "tiny.onnx"',
+        'file = "tiny.onnx"\nkeras = "tiny.keras.json"',
+        "keras_digest stand together or not at all",
+    ),
+    ('file = "tiny.onnx"', 'file = "tiny.onnx"\nkeras = "tiny.keras"', "must end in .json"),
+    (
+        'file = "tiny.onnx"',
+        f'file = "tiny.keras"\nkeras = "tiny.keras.json"\nkeras_digest = "{"0" * 64}"',
+        "keras belongs beside an ONNX file",
+    ),
     ("[input]", "[inputs]", "inputs: there is no such key; did you mean `input`?"),
     ("[input]", "[outputs]\nprobs = 'x'\n[input]", "outputs.probs: there is no such key"),
     ("[model]", "[model", "is not valid TOML"),

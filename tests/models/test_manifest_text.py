@@ -66,6 +66,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     kind = draw(st.sampled_from(ModelKind))
     endpoint = draw(endpoints(kind))
     keras = endpoint is None and draw(st.booleans())
+    graph = endpoint is None and not keras and draw(st.booleans())
     own = list(LUNGS)
     if kind is not ModelKind.LUNGS:
         own = draw(st.lists(names, min_size=1, max_size=4, unique=True))
@@ -117,6 +118,8 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         else PoolingSpec(),
         onnx=FOLDER / "network.onnx" if keras else None,
         onnx_digest="cd" * 32 if keras else "",
+        keras=FOLDER / "network.keras.json" if graph else None,
+        keras_digest="ef" * 32 if graph else "",
         index=draw(st.none() | st.just(FOLDER / "network.index.csv")),
     )
 

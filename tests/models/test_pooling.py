@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.findings import findings_of
 from models.manifest import read_manifest
 from models.model_spec import Fit, Pooling, PoolingSpec
 from models.pooling import pooled
-from models.predictor import findings_of
 from models.radiograph.contrast import letterbox_for
 from models.radiograph.geometry import Letterbox
 from tests.models.samples import chestlike, classifier_graph, manifest, model_input

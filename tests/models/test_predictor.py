@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from models.contract import Hanging, LungShare, ModelInput, Pixels, Prediction, Zone
+from models.findings import findings_of
 from models.lung_fields import LUNG
 from models.manifest import ManifestError, read_manifest
 from models.model_registry import read_registry
 from models.model_spec import Evidence, Mode, ModelSpec
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
-from models.predictor import Predictor, findings_of, load_predictor
+from models.predictor import Predictor, load_predictor
 from models.radiograph.contrast import letterbox_for
 from models.runtime.executor import ModelOutputError, Outputs
 from models.runtime.loading import load

@@ -131,6 +131,14 @@ class Unswitched(ModelStateResolver):
     def runs_on(self) -> RunsOn:
         return "cpu"
 
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def other_files(self) -> dict[str, str]:
+        return {}
+
     def resolve(self, states: States) -> ResolvedModels:
         return self._models
 

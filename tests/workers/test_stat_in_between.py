@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydicom import dcmwrite
@@ -47,7 +47,8 @@ class Killed(BaseException):
 class Network(MadeUpNetwork):
     """Does something for each STAT image, known by its size, before it answers."""
 
-    runs_on = "cpu"
+    runs_on = device = "cpu"
+    other_files: ClassVar[dict[str, str]] = {}
 
     def __init__(self, folder: Path) -> None:
         super().__init__(Points(folder))

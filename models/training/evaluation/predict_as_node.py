@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from models.contract import Finding, ModelInput, Pixels
+from models.findings import Answers, findings_answered, findings_of, in_lungs, lies_in_lungs
 from models.lung_fields import LungFields, lung_fields
 from models.model_spec import ModelSpec
 from models.pipeline import Processing
-from models.predictor import Answers, findings_answered, findings_of, in_lungs, lies_in_lungs
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
 from models.remote.findings_server import FindingsServer

@@ -23,10 +23,11 @@ from pydicom import dcmread
 
 from models.contract import Finding, ModelInput, Spacing
 from models.endpoint import EndpointProtocol, EndpointSpec, ImageFormat
+from models.findings import findings_answered
 from models.manifest import ManifestError, manifest_text, parse_manifest, read_manifest
 from models.model_spec import Code, LabelSpec, Mode, ModelKind, ModelSpec
 from models.pipeline import Pipeline
-from models.predictor import findings_answered, load_predictor
+from models.predictor import load_predictor
 from models.radiograph.reading import read_model_input
 from models.reference import findings_tables
 from models.remote.describing import check_server
