@@ -8,11 +8,24 @@ TESTS  ?= tests
 JOBS   ?= $(shell echo $$(($$(nproc) * 2)))
 SEED   ?=
 LOWEST ?= .venv-lowest
-# What stands on packages whose bounds are loose: pixels, networks, results, database, pages, broker, reports.
-LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encoders/test_torch_weights.py \
-  tests/models/svm tests/models/remote tests/models/test_runtime.py tests/models/test_manifest.py tests/models/training/test_metrics.py \
-  tests/models/training/test_pages.py tests/node/dicom/test_storage_scp.py tests/node/monitoring tests/node/web \
-  tests/workers/results tests/workers/simulation tests/workers/test_analysis.py tests/workers/test_one_message.py
+# A room or two for each package whose bound is loose; what only repeats them runs with `make test`. In their order: pydantic;
+# SQLAlchemy, Alembic and psycopg; pydicom, imagecodecs and Pillow; safetensors; Keras; ONNX Runtime; gRPC; SciPy and
+# scikit-learn; matplotlib; pynetdicom; Prometheus; Click and Rich; Starlette, FastAPI, Jinja and Uvicorn; Authlib; highdicom;
+# Shapely; Celery and Redis; OpenTelemetry.
+LOWEST_TESTS ?= $(addprefix tests/, \
+  config models/test_manifest.py \
+  $(addprefix db/test_, engine.py migrations.py prepared_statements.py races.py group_commit.py stale_objects.py studies.py jobs.py) \
+  $(addprefix models/radiograph/test_, decode.py reading.py data_set.py grayscale.py) models/encoders/test_torch_weights.py \
+  models/svm models/test_runtime.py models/remote/test_open_inference.py models/remote/test_open_inference_grpc.py \
+  models/training/test_metrics.py models/training/test_pages.py node/dicom/test_storage_scp.py node/monitoring/test_metrics.py \
+  node/cli/test_worklist.py \
+  $(addprefix node/web/test_, pages.py security.py server.py live.py image_reader.py openid.py) \
+  $(addprefix workers/results/test_, objects.py segmentation.py structured_report.py lung_segmentation.py overlay.py file_bytes.py outline.py) \
+  $(addprefix workers/test_, analysis.py one_message.py traces.py))
+
+# The tests beside each other, and at the end the slowest of them.
+PYTEST  = $(BIN)/python -P -m pytest --durations=20 --durations-min=2
+BESIDE  = -n $(JOBS) --dist loadgroup
 
 CAMPAIGN := $(BIN)/python -P -m tests.campaigns
 RESULTS  ?= artifacts/campaigns
@@ -33,13 +46,13 @@ demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes 
 	@$(BIN)/pleura demo $(FILES)
 
 test: $(VENV)/.dev ## Run the tests beside each other (TESTS=tests/node for some, JOBS=0 one by one)
-	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
+	$(PYTEST) $(BESIDE) $(TESTS)
 
 test-training: $(VENV)/.dev ## Run the tests that train networks (minutes)
-	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m training tests/models
+	$(PYTEST) $(BESIDE) -m training $(TESTS)
 
 campaigns: $(VENV)/.dev ## Run the short form of every campaign: kills, full disks, load, damaged input (minutes)
-	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m campaign $(TESTS)
+	$(PYTEST) $(BESIDE) -m campaign $(TESTS)
 
 chaos: $(VENV)/.dev ## Kill, hang, fill and cut off a node under load (SEED=1 COUNT=60; minutes to hours; root for its disks)
 	@seed="$(or $(SEED),1)"; count="$(or $(COUNT),60)"; set -e; \
@@ -58,10 +71,10 @@ load: $(VENV)/.dev ## Send a node more than it can take (SEED=1 COUNT=500 studie
 	$(CAMPAIGN).load --seed $(or $(SEED),1) --studies $(or $(COUNT),500) --json $(RESULTS)/load.json
 
 images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-compose.yml (minutes; needs root or an engine)
-	$(BIN)/python -P -m pytest -m image tests/containers
+	$(PYTEST) -n 2 --dist loadgroup -m image $(TESTS)
 
 test-lowest: $(LOWEST)/.done ## Run a fast part of the tests with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -P -m pytest -n $(JOBS) --dist loadgroup $(LOWEST_TESTS)
+	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) $(BESIDE) $(LOWEST_TESTS)
 
 soak: $(VENV)/.dev ## Send COUNT=10000 studies through PostgreSQL, Redis, two listeners and two workers (hours)
 	$(CAMPAIGN).soak --seed $(or $(SEED),1) --studies $(or $(COUNT),10000) --json $(RESULTS)/soak.json
@@ -70,7 +83,7 @@ fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…; COUNT=20000 of eac
 	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed COUNT=$(COUNT) GUIDED=$(GUIDED)"; \
 	  if [ -n "$(COUNT)" ]; then exec $(BIN)/python -P -m tests.fuzz.campaign --seed $$seed --count $(COUNT) --json $(RESULTS)/fuzz.json; fi; \
 	  if [ -n "$(GUIDED)" ]; then exec $(BIN)/python -P -m tests.fuzz.guided --seed $$seed --seconds $(GUIDED) --json $(RESULTS)/guided.json; fi; \
-	  $(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m hypothesis \
+	  $(BIN)/python -P -m pytest $(BESIDE) -m hypothesis \
 	  --hypothesis-profile=random --hypothesis-seed=$$seed $(TESTS)
 
 peers: ## Install the programs of others that the tests ask (Debian packages, npm parts): tests/peers.txt
@@ -130,7 +143,8 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(OWN)
-	@$(BIN)/python -m pip install --quiet 'pleura[demo,grpc,openid,traces,train]' --group dev
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python 'pleura[demo,grpc,openid,traces,train]' --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml
@@ -145,6 +159,7 @@ $(LOWEST)/.done: pyproject.toml
 	@$(LOWEST)/bin/python -m pip install --quiet uv
 	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
 	  --extra demo --extra grpc --extra openid --extra traces --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
-	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt --group test
+	@$(LOWEST)/bin/uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python \
+	  --requirement $(LOWEST)/lowest.txt --group test
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@

@@ -26,7 +26,7 @@ hypothesis_settings.register_profile("random", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("same")
 
 
-_MARKERS = ("campaign", "image", "training")
+MARKERS = ("campaign", "image", "training")
 """Each of these is a run of its own, for which most files need not be read."""
 
 
@@ -42,7 +42,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     Each worker reads every file; to import TensorFlow and three hundred files for nothing took longer than many a test.
     """
     marker = config.getoption("markexpr")
-    if marker not in _MARKERS or not collection_path.match("test_*.py") or names_marker(collection_path, marker):
+    if marker not in MARKERS or not collection_path.match("test_*.py") or names_marker(collection_path, marker):
         return None
     return True
 
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
-        for marker in _MARKERS:
+        for marker in MARKERS:
             if item.get_closest_marker(marker) is not None and not names_marker(item.path, marker):
                 raise pytest.UsageError(f"{item.path}: `-m {marker}` leaves it out: write mark.{marker} in this file")
         if item.get_closest_marker("xdist_group") is None and _shares(item):

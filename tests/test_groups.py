@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import pytest_ignore_collect
+from tests.conftest import MARKERS, names_marker, pytest_ignore_collect
 
 
 @pytest.mark.xdist_group("together")
@@ -27,3 +28,14 @@ def test_a_run_of_campaigns_reads_no_file_without_one(
         assert pytest_ignore_collect(needed, pytestconfig) is None
     monkeypatch.setattr(pytestconfig.option, "markexpr", "not campaign")
     assert pytest_ignore_collect(here / "test_groups.py", pytestconfig) is None
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_a_command_of_the_makefile_runs_every_file_with_a_marker(marker: str) -> None:
+    """`make test` leaves these tests out: where no other command finds them, nobody runs them."""
+    here = Path(__file__).parent
+    (folder,) = re.findall(rf"-m {marker} (\S+)$", (here.parent / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    searched = here.parent / folder.replace("$(TESTS)", "tests")
+    marked = [file for file in here.rglob("test_*.py") if names_marker(file, marker)]
+    assert marked
+    assert [file for file in marked if not file.is_relative_to(searched)] == []
