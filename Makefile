@@ -31,6 +31,8 @@ CAMPAIGN := $(BIN)/python -P -m tests.campaigns
 RESULTS  ?= artifacts/campaigns
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# uv compiles nothing: Python keeps what it compiles, or each process of each node would compile all that it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Our own package, in place, built by the locked backend.
 OWN = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement config/locked/build.txt && \
@@ -144,7 +146,7 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(OWN)
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python 'pleura[demo,grpc,openid,traces,train]' --group dev
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python 'pleura[demo,grpc,openid,traces,train]' --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml
@@ -159,7 +161,6 @@ $(LOWEST)/.done: pyproject.toml
 	@$(LOWEST)/bin/python -m pip install --quiet uv
 	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
 	  --extra demo --extra grpc --extra openid --extra traces --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
-	@$(LOWEST)/bin/uv pip install --quiet --compile-bytecode --python $(LOWEST)/bin/python \
-	  --requirement $(LOWEST)/lowest.txt --group test
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt --group test
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 IMAGE = COMPOSE["services"]["listener"]["image"]
 OTHERS = sorted({each["image"] for each in COMPOSE["services"].values() if not each["image"].startswith("pleura:")})
+STAND_INS = "pleura-test-stand-ins"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 LARGEST, LARGEST_COMPRESSED = 1_300_000_000, 300_000_000
 """Bytes: the unpacked image, and what it adds to its base as a registry keeps it (the base itself has about 45 MB)."""
@@ -46,8 +48,11 @@ PASSWORD = "p@ss/w#rd%41?&=:;'\"\\ ü"
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with running_engine() as engine:
+    with running_engine() as engine, ThreadPoolExecutor() as beside:
+        # Both wait for packages most of the time.
+        others = beside.submit(engine.build, ROOT / "tests" / "containers" / "stand_ins", STAND_INS)
         engine.build(ROOT, IMAGE, "--target", "cpu")
+        others.result()
         yield engine
 
 
@@ -134,9 +139,8 @@ def test_the_image_is_small_and_its_code_is_a_layer_of_its_own(engine: Engine) -
 
 
 def test_compose_brings_up_the_node_beside_a_pacs_and_keeps_its_data(engine: Engine, tmp_path: Path) -> None:
-    engine.build(ROOT / "tests" / "containers" / "stand_ins", "pleura-test-stand-ins")
     for image in OTHERS:
-        engine.docker("tag", "pleura-test-stand-ins", image)
+        engine.docker("tag", STAND_INS, image)
     engine.environment.update(PLEURA_DB_PASSWORD=PASSWORD, PLEURA_CONFIG="config/demo/pleura.toml")
     compose = ["docker-compose", "--project-name", "pleura-test", "--profile", "demo"]
     try:
