@@ -43,7 +43,7 @@ NO_JSON = {
     **dict.fromkeys(("explore", "train", "evaluate"), "writes its figures as JSON into the folder of --out"),
     "audit verify": "its exit status is the answer",
     "audit export": "--format json",
-    **dict.fromkeys(("echo", "probe", "db migrate"), "its exit status is the answer"),
+    **dict.fromkeys(("echo", "probe", "db migrate", "db compact"), "its exit status is the answer"),
     "explain": "writes a page",
     "export": "writes a folder with a report",
     "user token": "prints one word, the token",
