@@ -28,6 +28,7 @@ from workers.store_files import remove_unless_recorded
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_ROUNDS_OF_REST = 60
 _OLD_SECONDS = 600.0
 """What no row names after so long belongs to no process that still works."""
 
@@ -40,11 +41,12 @@ class Eraser:
     folder: Path
     clock: Clock
 
-    def once(self) -> None:
-        """Erase every study that nothing keeps any more, and remove the files of those that are erased."""
+    def once(self) -> int:
+        """Erase every study that nothing keeps any more, and remove the files of those that are erased; how many of
+        these cannot be removed now."""
         for study_id in self.database.read(erasures.requested):
             self.erase(study_id)
-        self.remove_files()
+        return self.remove_files()
 
     def erase(self, study_id: int) -> Waiting | None:
         """Delete the rows of a study whose erasure was asked for; what it waits for, or None where they are gone."""
@@ -119,9 +121,24 @@ def eraser_of(settings: Settings, database: Database, clock: Clock) -> Eraser:
     return Eraser(database, settings.store.folder, clock)
 
 
+@dataclass(slots=True)
+class Rounds:
+    """Calls of :meth:`Eraser.once`: after one that leaves something undone the next ones rest, as the log says why."""
+
+    eraser: Eraser
+    rest: int = 0
+
+    def once(self) -> None:
+        """Do a round, or rest."""
+        if self.rest:
+            self.rest -= 1
+        elif self.eraser.once():
+            self.rest = _ROUNDS_OF_REST
+
+
 def start_erasing(settings: Settings, database: Database, clock: Clock, stop: threading.Event) -> threading.Thread:
     """Start the thread that looks whether a person has asked to erase something."""
-    once = eraser_of(settings, database, clock).once
+    once = Rounds(eraser_of(settings, database, clock)).once
     thread = threading.Thread(target=repeat_until, args=(stop, once, _LOOK_SECONDS), name="erasing", daemon=True)
     thread.start()
     return thread

@@ -21,7 +21,7 @@ from tests.db.examples import MINUTE, PIPELINE, received
 from tests.rules import NO_RULES
 from tests.viewers.phantoms import Look, as_bytes, radiograph
 from tests.workers.builders import NOON
-from workers.erasing import Eraser
+from workers.erasing import Eraser, Rounds
 from workers.store_files import kept_if_recorded, remove_unless_recorded
 
 NAME = b"Quxelbrandt"
@@ -192,7 +192,11 @@ def test_copies_that_killed_processes_have_left_go_as_well(database: Database, e
 
 
 def test_a_file_that_cannot_be_removed_is_tried_again(
-    database: Database, eraser: Eraser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    eraser: Eraser,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     files = _study(database, tmp_path)
     _ask(database)
@@ -204,7 +208,11 @@ def test_a_file_that_cannot_be_removed_is_tried_again(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    eraser.erase(1)
+    rounds = Rounds(eraser)
+    with caplog.at_level("ERROR"):
+        for _ in range(30):
+            rounds.once()
+    assert caplog.text.count("cannot be removed") == 1, "half a minute later it is in the log once"
     assert eraser.remove_files() == 1
     assert files[0].exists()
     assert not files[1].exists()
