@@ -21,6 +21,7 @@ from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Mode
 T = TypeVar("T")
 
 REMEMBERED_SECONDS = 60.0
+_KEPT_PER_SECOND_OF_COUNTING = 20
 
 _NEWS_LIMIT = 200
 _ENDED: dict[type[StrEnum], frozenset[Any]] = {
@@ -100,7 +101,8 @@ class ModelUseRow:
 class Remembered(Generic[T]):
     """A figure over a whole table, counted anew where it is older than a minute, by one caller at a time.
 
-    Pages that many people have open, and a monitor that asks every few seconds, would count all rows each time.
+    Pages that many people have open, and a monitor that asks every few seconds, would count all rows each time. Where
+    counting takes so long that it would be more than a twentieth of the time, the figure is kept for longer.
     """
 
     def __init__(self, count: Callable[[], T], elapsed: Callable[[], float]) -> None:
@@ -110,10 +112,13 @@ class Remembered(Generic[T]):
         self._known: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """The figure, a minute old at most."""
+        """The figure, a minute old at most, or as long as twenty times counting took."""
         with self._lock:
-            if self._known is None or self._elapsed() - self._known[0] >= REMEMBERED_SECONDS:
-                self._known = (self._elapsed(), self._count())
+            began = self._elapsed()
+            if self._known is None or began >= self._known[0]:
+                figure = self._count()
+                kept = max(REMEMBERED_SECONDS, _KEPT_PER_SECOND_OF_COUNTING * (self._elapsed() - began))
+                self._known = (began + kept, figure)
             return self._known[1]
 
 
@@ -187,7 +192,7 @@ class Statistics:
         )
 
     def queue_counts(self) -> dict[str, int]:
-        """Count jobs and deliveries by state, as the worklist does; what is complete a minute late."""
+        """Count jobs and deliveries by state, as the worklist does; what is complete is remembered."""
         counts: Counter[str] = Counter()
         for state, number in self._jobs.get():
             counts[f"jobs.{state.value}"] += number
@@ -196,7 +201,7 @@ class Statistics:
         return dict(counts)
 
     def unreported(self) -> dict[WorklistPart, int]:
-        """How many unreported studies each part of the worklist holds; a minute old at most.
+        """How many unreported studies each part of the worklist holds; remembered.
 
         Where the node does not learn what is reported, that is every study.
         """
