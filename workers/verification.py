@@ -145,7 +145,9 @@ def take_report(
     Returns how many of our objects it verifies and how many it does not; a report on nothing that we wait for is (0,
     0).
     """
-    verified = tools.database.read(verification.asked_in, transaction_uid, committed)
+    # What a report names as both is not safe.
+    held = [uid for uid in committed if uid not in failed]
+    verified = tools.database.read(verification.asked_in, transaction_uid, held)
     missing = tools.database.read(verification.asked_in, transaction_uid, list(failed))
     notes = []
     for each in (*verified, *missing):

@@ -188,6 +188,8 @@ def test_a_report_verifies_what_is_safe_and_tells_what_is_not(tools: Callable[..
     note = "the destination took it and does not hold it (no such object); it is asked again"
     assert rows.notes == [(1, "verified"), (2, "missing", note, at(with_tools, 20))]
     assert take_report("2.25.77", ["1.2.3.1"], {}, with_tools) == (0, 0)
+    assert take_report("2.25.1", ["1.2.3.3"], {"1.2.3.3": "no such object"}, with_tools) == (0, 1), "both is not safe"
+    assert rows.notes[2:] == [(3, "missing", note, at(with_tools, 20))]
 
 
 @pytest.mark.parametrize(("name", "verification"), [("other", "query"), ("pacs", "none")])
