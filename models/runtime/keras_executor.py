@@ -92,9 +92,12 @@ def open_network(file: Path) -> Any:
             from models.runtime.saved_model import SavedModel
 
             return SavedModel(file)
-        if file.suffix == SUFFIX:
-            return open_graph(file)
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
+        shared = file.suffix == SUFFIX
+        network = open_graph(file) if shared else keras.saving.load_model(file, compile=False, safe_mode=True)
+        # With XLA the first batch of each size would wait for its kernels to be compiled and tried out, and others may
+        # win in another process.
+        network.jit_compile = False
+        return network
     except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:
         raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
 

@@ -73,6 +73,7 @@ def file_of(loaded: Executor) -> str:
 def test_a_bundled_network_runs_in_tensorflow_on_a_gpu_without_onnxruntime_gpu(tensorflow_gpu: None) -> None:
     network = load(GATE, device="gpu")
     assert (network.runs_on, file_of(network)) == ("gpu", "chest-gate.keras.json")
+    assert vars(network)["_network"].jit_compile is False, "the first batch of each size would wait for XLA"
     images = np.random.default_rng(0).random((3, 160, 160, 1), np.float32)
     found, expected = network.run(images), load(GATE, device="cpu").run(images)
     for name, values in expected.items():
