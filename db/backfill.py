@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, or_, select, update
 
 from db.holds import send_recorded
 from db.instance_statements import insert_or_ignore
@@ -71,18 +71,17 @@ def note_request(
     ``for_prior``: only to compare a newer study with it.
 
     Returns:
-        When this pull ends at the latest: its name for :func:`end_request`.
+        When this pull ends at the latest, for :func:`end_request`.
     """
     pulled, ends = BackfilledStudy, now + LONGEST_PULL
-    noted = pulled.study_instance_uid == study_instance_uid
+    noted, running = pulled.study_instance_uid == study_instance_uid, pulled.pull_ends_at > now
+    again = {"pull_ends_at": ends, "asked_twice": True, "pulls": case((running, pulled.pulls + 1), else_=1)}
     if _is_here(connection, study_instance_uid):
-        connection.execute(update(pulled).where(noted).values(pull_ends_at=ends))
+        connection.execute(update(pulled).where(noted).values(**again))
         return ends
-    # Where another process pulls it too, each image comes twice: by its end it differs from a pull that is alone.
-    beside = ends + timedelta(seconds=1)
-    values = {"requested_at": now, "pull_ends_at": beside} | ({} if for_prior else {"for_prior": False})
-    if connection.execute(update(pulled).where(noted, pulled.pull_ends_at > now).values(**values)).rowcount:
-        return beside
+    beside = {**again, "requested_at": now} | ({} if for_prior else {"for_prior": False})
+    if connection.execute(update(pulled).where(noted, running).values(**beside)).rowcount:
+        return ends
     connection.execute(delete(pulled).where(noted))
     row = {"study_instance_uid": study_instance_uid, "requested_at": now, "pull_ends_at": ends, "for_prior": for_prior}
     connection.execute(insert_or_ignore(connection, pulled).values(row))
@@ -90,16 +89,19 @@ def note_request(
 
 
 def end_request(connection: Connection, study_instance_uid: str, ends: datetime, now: datetime) -> None:
-    """Note that the pull that :func:`note_request` has named ``ends`` has ended, unless another one began after it.
+    """Note that a pull has ended for which :func:`note_request` gave ``ends``; the note ends with the last that runs.
 
-    Where nothing came, the note is taken back: the study may come by itself.
+    Where nothing came, the note is taken back: the study may come by itself. One that took longer than it may is not
+    counted any more where another pull began since.
     """
     pulled = BackfilledStudy
-    noted = and_(pulled.study_instance_uid == study_instance_uid, pulled.pull_ends_at == ends)
+    noted = [pulled.study_instance_uid == study_instance_uid, *([pulled.pull_ends_at == ends] if ends <= now else [])]
+    if connection.execute(update(pulled).where(*noted, pulled.pulls > 1).values(pulls=pulled.pulls - 1)).rowcount:
+        return
     if _is_here(connection, study_instance_uid):
-        connection.execute(update(pulled).where(noted).values(pull_ends_at=now))
+        connection.execute(update(pulled).where(*noted, pulled.pull_ends_at > now).values(pull_ends_at=now))
     else:
-        connection.execute(delete(pulled).where(noted))
+        connection.execute(delete(pulled).where(*noted))
 
 
 def _is_here(connection: Connection, study_instance_uid: str) -> bool:
@@ -112,14 +114,13 @@ def came_by_itself(connection: Connection, study: Any, actor: str, now: datetime
     notify and its results are delivered from now on.
 
     Its sender may have been slower than we: a film of last night whose archive had a queue. ``again``: this image is
-    here already, while a pull brings each image once.
+    here already, while a pull that is alone brings each image once.
     """
     query = select(BackfilledStudy.__table__).where(BackfilledStudy.study_instance_uid == study.study_instance_uid)
     pulled = connection.execute(query).one_or_none()
     if pulled is None:
         return False
-    pulled_once = pulled.pull_ends_at == pulled.requested_at + LONGEST_PULL
-    if now <= pulled.pull_ends_at and not (again and pulled_once):
+    if now <= pulled.pull_ends_at and (pulled.asked_twice or not again):
         return False
     pulled_study = BackfilledStudy.study_instance_uid == study.study_instance_uid
     connection.execute(delete(BackfilledStudy).where(pulled_study))

@@ -781,6 +781,13 @@ class BackfilledStudy(Base):
     for_prior: Mapped[bool] = mapped_column(
         server_default=false(), comment="True: only to compare a newer study with it."
     )
+    pulls: Mapped[int] = mapped_column(
+        server_default=text("1"),
+        comment="How many pulls of it run until then, those whose process was killed included.",
+    )
+    asked_twice: Mapped[bool] = mapped_column(
+        server_default=false(), comment="True: it was asked for more than once, so an image may come again."
+    )
 
 
 class PriorSearch(Base):

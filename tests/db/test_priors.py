@@ -141,6 +141,46 @@ def test_a_pull_that_brings_nothing_ends_no_other(database: Database) -> None:
     assert study_facts(database, study_of(database, 2)).pulled
 
 
+@pytest.mark.parametrize("came", [True, False])
+def test_a_pull_that_began_last_and_ends_first_ends_no_other(database: Database, came: bool) -> None:
+    """What the first one still brings came by itself otherwise, and notifies of last year."""
+    values = {"patient_id": "P1", "study_date": "20260101", "view": "PA"}
+    first = database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    second = database.write(backfill.note_request, uid_of(2), NOW + SECOND, for_prior=True)
+    if came:
+        record_instance(database, received(1, 2, **values), None, PIPELINE, NOW + MINUTE)
+    database.write(backfill.end_request, uid_of(2), second, NOW + MINUTE)
+    for image in (1, 3):
+        record_instance(database, received(image, 2, **values), None, PIPELINE, NOW + 2 * MINUTE)
+    facts = study_facts(database, study_of(database, 2))
+    assert (facts.pulled, facts.only_prior) == (True, True)
+    database.write(backfill.end_request, uid_of(2), first, NOW + 3 * MINUTE)
+    record_instance(database, received(1, 2, **values), None, PIPELINE, NOW + 4 * MINUTE)
+    assert not study_facts(database, study_of(database, 2)).pulled, "both have ended: its modality sends it as well"
+
+
+def test_pulls_that_bring_nothing_leave_no_note(database: Database) -> None:
+    ends = [database.write(backfill.note_request, uid_of(2), NOW + each * SECOND) for each in range(3)]
+    for end in (ends[1], ends[2], ends[0]):
+        database.write(backfill.end_request, uid_of(2), end, NOW + MINUTE)
+    assert not study_facts(database, film(database, 2, "20260101")).pulled
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_pull_that_took_too_long_ends_none_that_began_since(database: Database, killed: bool) -> None:
+    values = {"patient_id": "P1", "study_date": "20260101", "view": "PA"}
+    first = database.write(backfill.note_request, uid_of(2), NOW)
+    later = NOW + HOUR + MINUTE
+    second = database.write(backfill.note_request, uid_of(2), later)
+    if not killed:
+        database.write(backfill.end_request, uid_of(2), first, later)
+    record_instance(database, received(1, 2, **values), None, PIPELINE, later + MINUTE)
+    assert study_facts(database, study_of(database, 2)).pulled
+    database.write(backfill.end_request, uid_of(2), second, later + MINUTE)
+    record_instance(database, received(1, 2, **values), None, PIPELINE, later + 2 * MINUTE)
+    assert not study_facts(database, study_of(database, 2)).pulled
+
+
 def test_what_a_pull_brings_does_not_come_by_itself(database: Database) -> None:
     ends = database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
     prior = film(database, 2, "20260101")

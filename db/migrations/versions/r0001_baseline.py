@@ -270,6 +270,8 @@ def _create_backfill() -> None:
         sa.Column("requested_at", MOMENT, nullable=False),
         sa.Column("pull_ends_at", MOMENT, nullable=False),
         sa.Column("for_prior", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("pulls", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("asked_twice", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name="pk_backfilled_studies"),
     )
 
