@@ -43,6 +43,8 @@ _ENTRIES_AT_ONCE = 50
 """Nobody waits longer for the database than these take."""
 _MOST = 1000
 """Callers and studies that are counted at a time; the database has not answered for long where there are more."""
+_MANY = 250
+"""So many are written at once, whether more is to come of them or not."""
 
 Write = Callable[[Sequence[AuditEntry]], None]
 """Appends entries. Where it raises an SQLAlchemyError it is called again with them later."""
@@ -85,7 +87,7 @@ class ReceivedTransfers:
         self._lock = threading.Lock()
         self._counts: dict[_Key, _Count] = {}
         self._failed = False
-        self._some, self._closing = threading.Event(), threading.Event()
+        self._some, self._many, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="received transfers", daemon=True)
         self._thread.start()
 
@@ -112,6 +114,8 @@ class ReceivedTransfers:
             count.last_row = max(count.last_row, instance_id)
             if not self._some.is_set():  # it is cleared under this lock, too
                 self._some.set()
+            if len(self._counts) >= _MANY and not self._many.is_set():
+                self._many.set()
 
     def write_due(self, *, everything: bool = False) -> None:
         """Write what is due now; it is kept where that fails."""
@@ -143,13 +147,17 @@ class ReceivedTransfers:
         """Write the rest and end."""
         self._closing.set()
         self._some.set()
+        self._many.set()
         self._thread.join(seconds)
 
     def _run(self) -> None:
         while not self._closing.is_set():
             self._some.wait()
-            self._closing.wait(_PAUSE_SECONDS)
-            self.write_due(everything=self._closing.is_set())
+            if self._failed:  # it stays with many until the database answers again
+                self._closing.wait(_PAUSE_SECONDS)
+            everything = self._many.wait(_PAUSE_SECONDS)
+            self._many.clear()
+            self.write_due(everything=everything or self._closing.is_set())
             with self._lock:
                 if not self._counts:
                     self._some.clear()

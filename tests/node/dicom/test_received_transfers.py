@@ -17,6 +17,7 @@ from db.records import ReceivedInstance
 from node.dicom.received_transfers import ReceivedTransfers, write_missing, write_transfers
 from node.dicom.spool import StoreCommand
 from tests.db.examples import received, record
+from tests.orthanc import wait_until
 from tests.rules import NO_RULES
 
 NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
@@ -111,6 +112,19 @@ def test_a_database_that_is_away_for_long_is_one_line_of_the_log(
         "the audit trail of what peers send cannot be written",
         "the audit trail of what peers send is written again",
     ]
+
+
+def test_more_studies_than_are_counted_at_a_time_lose_none(
+    transfers: ReceivedTransfers, written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A migration brings 300 studies a second, far more than fit while each waits for what may come of it."""
+    for first in range(0, 5000, 200):
+        for number in range(first, first + 200):
+            _store(transfers, f"1.2.{number}")
+        wait_until(lambda: len(transfers._counts) < 250, "room for more", 30, 0.001)
+    transfers.close()
+    assert {entry.study_instance_uid for entry in written.entries} == {f"1.2.{number}" for number in range(5000)}
+    assert not caplog.records
 
 
 def test_what_is_left_is_written_at_the_end() -> None:
