@@ -73,7 +73,10 @@ class Engine:
         return found
 
     def compressed(self, image: str, without: str) -> int:
-        """Bytes of the layers of ``image`` that ``without`` does not have, packed as ``docker push`` does (gzip)."""
+        """Bytes of the layers of ``image`` that ``without`` does not have, packed: no less than a registry keeps.
+
+        ``docker push`` packs them by gzip too, harder, in four times the time.
+        """
         wanted = set(self.layers(image)) - set(self.layers(without))
         command, total = [DOCKER, "save", image], 0
         with (
@@ -93,7 +96,7 @@ class Engine:
 
 def _packed(file: IO[bytes]) -> tuple[str, int]:
     """The digest of a file, and the bytes that it takes when it is packed."""
-    digest, packer, size = hashlib.sha256(), zlib.compressobj(), 0
+    digest, packer, size = hashlib.sha256(), zlib.compressobj(zlib.Z_BEST_SPEED), 0
     while part := file.read(1 << 20):
         digest.update(part)
         size += len(packer.compress(part))

@@ -28,7 +28,7 @@ from tests.viewers.phantoms import as_bytes
 
 pytestmark = [
     pytest.mark.image,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1500),
     pytest.mark.peer("Orthanc"),
     pytest.mark.peer("postgres"),
     pytest.mark.peer("redis-server"),
@@ -125,13 +125,13 @@ def test_a_study_sent_into_the_pacs_comes_back_with_its_overlay(
                     raise AssertionError(f"{name} ended: {(tmp_path / f'{name}.log').read_text()[-3000:]}")
 
         for service in ALWAYS:
-            wait_until(partial(_checked, service, environment), f"{service}'s health", 120, 1, alive)
+            wait_until(partial(_checked, service, environment), f"{service}'s health", 300, 1, alive)
         image = frontal()
         pacs.upload(as_bytes(image))
         wait_until(
             lambda: {SEG, SR} <= {dataset.SOPClassUID for dataset in pacs.datasets()},
             "a SEG and an SR in the PACS",
-            seconds=180,
+            seconds=300,
             alive=alive,
         )
         (segmentation,) = [dataset for dataset in pacs.datasets() if dataset.SOPClassUID == SEG]
