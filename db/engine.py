@@ -7,10 +7,11 @@ import os
 import random
 import sqlite3
 import stat
+import sys
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -225,8 +226,9 @@ def migrate(engine: Engine) -> None:
 
     Processes that start together queue up: the whole migration is one transaction behind a lock.
     """
-    # Alembic is needed only while a node starts; a listener that is already migrated should not carry it for long.
-    from alembic import command
+    # Alembic is needed only while a node starts.
+    with _without_pygments():
+        from alembic import command
 
     config = _alembic_config()
     with writing(engine).begin() as connection:
@@ -247,8 +249,9 @@ def _take_all_the_time(connection: Connection) -> None:
 
 def schema_problem(engine: Engine) -> str | None:
     """Say in a sentence why the database cannot be used as it is, or None where it can."""
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+    with _without_pygments():
+        from alembic.migration import MigrationContext
+        from alembic.script import ScriptDirectory
 
     try:
         with engine.connect() as connection:
@@ -281,6 +284,20 @@ def missing_columns(engine: Engine) -> tuple[str, ...]:
     }
     wanted = ((table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns)
     return tuple(f"{table}.{column}" for table, column in wanted if column not in there.get(table, ()))
+
+
+@contextmanager
+def _without_pygments() -> Iterator[None]:
+    """Import Alembic in here. It brings Mako, which imports all lexers of Pygments where it can, to colour its errors:
+    5 MB in every process."""
+    is_there = "pygments" in sys.modules
+    if not is_there:
+        sys.modules["pygments"] = None  # type: ignore[assignment]  # an import of it fails: docs of sys.modules
+    try:
+        yield
+    finally:
+        if not is_there:
+            del sys.modules["pygments"]
 
 
 def _alembic_config() -> Any:
