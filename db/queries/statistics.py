@@ -21,7 +21,8 @@ from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Mode
 T = TypeVar("T")
 
 REMEMBERED_SECONDS = 60.0
-_KEPT_PER_SECOND_OF_COUNTING = 20
+TABLE_REST = 20
+"""For figures over whole tables: a twentieth of the time at most is spent on counting."""
 
 _NEWS_LIMIT = 200
 _ENDED: dict[type[StrEnum], frozenset[Any]] = {
@@ -99,25 +100,26 @@ class ModelUseRow:
 
 
 class Remembered(Generic[T]):
-    """A figure over a whole table, counted anew where it is older than a minute, by one caller at a time.
+    """What is found out anew where it is older than a minute, by one caller at a time.
 
-    Pages that many people have open, and a monitor that asks every few seconds, would count all rows each time. Where
-    counting takes so long that it would be more than a twentieth of the time, the figure is kept for longer.
+    Pages that many people have open, and a monitor that asks every few seconds, would count all rows of a table each
+    time. Where that takes long, a minute is too short as well: ``rest`` times as long as it took, it is kept.
     """
 
-    def __init__(self, count: Callable[[], T], elapsed: Callable[[], float]) -> None:
+    def __init__(self, count: Callable[[], T], elapsed: Callable[[], float], *, rest: float = 0) -> None:
+        self._rest = rest
         self._count = count
         self._elapsed = elapsed
         self._lock = threading.Lock()
         self._known: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """The figure, a minute old at most, or as long as twenty times counting took."""
+        """The figure, a minute old at most, or ``rest`` times as long as counting took."""
         with self._lock:
             began = self._elapsed()
             if self._known is None or began >= self._known[0]:
                 figure = self._count()
-                kept = max(REMEMBERED_SECONDS, _KEPT_PER_SECOND_OF_COUNTING * (self._elapsed() - began))
+                kept = max(REMEMBERED_SECONDS, self._rest * (self._elapsed() - began))
                 self._known = (began + kept, figure)
             return self._known[1]
 
@@ -133,7 +135,7 @@ class _CountsByState:
         self._by = by
         ended = _ENDED[kinds]
         self._moving = [kind for kind in kinds if kind not in ended]
-        self._ended = Remembered(lambda: self._count(sorted(ended)), elapsed)
+        self._ended = Remembered(lambda: self._count(sorted(ended)), elapsed, rest=TABLE_REST)
 
     def get(self) -> list[tuple[Any, ...]]:
         """The columns, the state and how many rows."""
@@ -155,8 +157,8 @@ class Statistics:
         self._deliveries = _CountsByState(engine, *by_destination)
         by_channel = (NotificationRow.state, NotificationState, elapsed, NotificationRow.channel)
         self._notifications = _CountsByState(engine, *by_channel)
-        self._findings = Remembered(self._count_findings, elapsed)
-        self._unread = Remembered(Worklist(engine).counts, elapsed)
+        self._findings = Remembered(self._count_findings, elapsed, rest=TABLE_REST)
+        self._unread = Remembered(Worklist(engine).counts, elapsed, rest=TABLE_REST)
 
     def _all(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:

@@ -33,7 +33,7 @@ from db.database import Database
 from db.model_states import ModelState
 from db.order_tables import NotificationState
 from db.queries import metrics as queries
-from db.queries.statistics import Remembered, Statistics
+from db.queries.statistics import TABLE_REST, Remembered, Statistics
 from db.states import DeliveryState, JobState
 from node.listener_metrics import read_instruments
 from node.monitoring.certificates import certificates_in_use, validity
@@ -181,7 +181,7 @@ class NodeMetrics:
         self._readiness = readiness
         self._clock = clock
         self._followed = Followed(clock())
-        self._drift = Remembered(lambda: drift_report(counts, clock(), weeks=_DRIFT_WEEKS), elapsed)
+        self._drift = Remembered(lambda: drift_report(counts, clock(), weeks=_DRIFT_WEEKS), elapsed, rest=TABLE_REST)
 
     def write(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics in the format that the Accept header asks for, and its media type."""

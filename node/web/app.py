@@ -32,7 +32,7 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.queries.metrics import waiting
 from db.queries.monitoring import ModelMonitoring
-from db.queries.statistics import Remembered, Statistics
+from db.queries.statistics import TABLE_REST, Remembered, Statistics
 from db.queries.system import growth
 from db.queries.worklist import Worklist
 from db.users import Accounts
@@ -105,7 +105,7 @@ def create_services(
         metrics=NodeMetrics(settings, database, statistics, counts, readiness, clock),
         readiness=readiness,
         parts=PartsWatch(settings.store.folder, clock),
-        growth=Remembered(lambda: database.read(growth, clock()), time.monotonic),
+        growth=Remembered(lambda: database.read(growth, clock()), time.monotonic, rest=TABLE_REST),
         unserved=Remembered(lambda: unserved_here(settings, database.read(waiting), clock()), time.monotonic),
         trends=TrendCache(database, clock, settings.site.zone),
         task_queue=task_queue,

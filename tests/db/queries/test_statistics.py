@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from db.database import Database
-from db.queries.statistics import REMEMBERED_SECONDS, Remembered, Statistics
+from db.queries.statistics import REMEMBERED_SECONDS, TABLE_REST, Remembered, Statistics
 from tests.db.examples import HOUR, NOW, finished, record
 from tests.db.recorded import queue_counts
 
@@ -80,7 +80,7 @@ def test_what_takes_long_to_count_is_counted_seldom() -> None:
         counted[0] += 1
         return counted[0]
 
-    figure = Remembered(count, lambda: seconds[0])
+    figure = Remembered(count, lambda: seconds[0], rest=TABLE_REST)
     assert figure.get() == 1
     seconds[0] = 20 * 13 - 1
     assert figure.get() == 1

@@ -196,6 +196,7 @@ def test_a_second_interrupt_ends_a_command_that_waits(capfd: pytest.CaptureFixtu
 def test_a_hangup_stops_a_node_in_a_terminal_and_no_service(closed: bool) -> None:
     script = (
         "import os, signal\nfrom node.cli.common import stop_on_signals\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs these tests by nohup has it ignored in every child\n"
         "with stop_on_signals() as stop:\n    os.kill(os.getpid(), signal.SIGHUP)\n    print(stop.wait(1))\n"
     )
     terminal, its_end = pty.openpty()

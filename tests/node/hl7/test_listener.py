@@ -52,7 +52,9 @@ def test_a_hospital_speaks_to_the_running_process(pleura: Process) -> None:
     assert Answer(acknowledged.strip(b"\x0b\x1c\r") + b"\r").code == "AA"
     folder = pleura.config.parent
     samples = [sample for one in read_instruments(folder, occupied_places(folder)) for sample in one.samples]
-    assert [(one.labels, one.value) for one in samples if one.labels] == [({"acknowledgement": "AA"}, 3)]
+    assert [(one.labels, one.value) for one in samples if "acknowledgement" in one.labels] == [
+        ({"acknowledgement": "AA"}, 3)
+    ]
     assert pleura.end(signal.SIGTERM) == 0
     log = pleura.log.read_text()
     assert not any(secret in log for secret in ("Doe", "Jane", "A-1", "P1|", "1.2.826"))
