@@ -118,6 +118,8 @@ class Network:
         _ip("netns", "add", space)
         ending.callback(self._remove, "netns", "del", space)
         _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
+        # With the namespace the kernel would remove it, too, but some time later, when its name is wanted again.
+        ending.callback(self._remove, "link", "del", port)
         _ip("link", "set", port, "master", self._bridge, "up")
         _ip("-n", space, "address", "add", f"{self.address(last)}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
