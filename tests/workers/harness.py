@@ -115,7 +115,7 @@ class Parts:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(30)
+            process.wait(90)  # how soon it stops is tested elsewhere; here it may wait for a disk that others fill
         self._log.close()
 
     def tend(self) -> None:
