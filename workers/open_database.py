@@ -11,7 +11,8 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from config.settings import Settings, Triage
+from config.settings import Settings
+from config.triage import Triage
 from db import studies
 from db.database import Database, Step
 from db.engine import connect

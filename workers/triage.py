@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from config.settings import Triage
+from config.triage import Triage
 from db.not_eligible_codes import NO_CHEST_RADIOGRAPH, NotEligibleCode
 from db.records import FindingRecord, StudyFacts, TriageDecision
 from db.states import Analysis, Priority

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.settings import Triage
+from config.triage import Triage
 from db.assessments import Assessment
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible, ReceivedInstance, RejectionNote

@@ -19,7 +19,8 @@ from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.routing import RoutingRule
-from config.settings import Eligibility, Models, Triage
+from config.settings import Eligibility, Models
+from config.triage import Triage
 from db import assessments, instances, jobs, rejection_notes, study_status
 from db.database import Database
 from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, Route

@@ -13,7 +13,7 @@ import re
 
 from pydicom import Dataset, uid
 
-from config.settings import Triage
+from config.triage import Triage
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
-from config.settings import Triage
+from config.triage import Triage
 from db import deliveries, jobs, model_states, notifications, studies
 from db.audit import AuditTrail
 from db.database import Database

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from config.settings import Triage
+from config.triage import Triage
 from db import feedback, jobs, study_status
 from db.database import Database
 from db.engine import connect, migrate

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from config.settings import Triage
+from config.triage import Triage
 from db.records import FindingRecord, NotEligible, PriorFinding, StudyFacts
 from db.states import Analysis, Priority
 from tests.workers.builders import NOON, facts, finding

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from config.settings import Triage
+from config.triage import Triage
 from workers.simulation.cases import Case, draw_cases, is_counted
 from workers.simulation.policies import policies
 from workers.simulation.reading_room import turnarounds

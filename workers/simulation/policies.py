@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from config.settings import Triage
+from config.triage import Triage
 from db.records import FindingRecord, StudyFacts
 from db.states import Priority
 from workers.simulation.cases import Case

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from config.settings import Triage
+from config.triage import Triage
 from models.templates import environment
 from workers.simulation.plots import bars, curves
 from workers.simulation.scenario import Scenario

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from config.settings import Triage
+from config.triage import Triage
 from workers.simulation.policies import DUE_TIME, FIRST_COME, PRIORITY
 from workers.simulation.scenario import Scenario
 from workers.simulation.turnaround_figures import ALL, Comparison, Estimate

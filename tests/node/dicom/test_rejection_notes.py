@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from config.settings import Triage
+from config.triage import Triage
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible, ReceivedInstance
 from node.dicom.document_content import NO_CONTENT, read_document_content

@@ -11,7 +11,7 @@ import pytest
 from pydicom import Dataset, dcmread, uid
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from config.settings import Triage
+from config.triage import Triage
 from db import jobs, studies
 from db.database import Database
 from db.queries import study_details

@@ -13,7 +13,8 @@ from sqlalchemy import update
 from config.notifications import Notifications as NotificationSettings
 from config.notifications import Webhook
 from config.routing import RoutingRule
-from config.settings import Models, Triage
+from config.settings import Models
+from config.triage import Triage
 from db import assessments, deliveries, model_states, notifications
 from db.assessments import Assessment, Statement
 from db.database import Database

@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from config.servers import Database
-from config.settings import Admin, Settings, Triage
+from config.settings import Admin, Settings
+from config.triage import Triage
 from db.audit import AuditTrail, RecordedEntry
 from db.audit_events import AuditEvent
 from db.engine import connect, migrate

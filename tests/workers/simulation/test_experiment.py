@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from config.settings import Triage
+from config.triage import Triage
 from tests.workers.simulation.rooms import scenario
 from workers.simulation.experiment import compare
 from workers.simulation.policies import DUE_TIME, FIRST_COME, MAXIMUM_WAIT, PRIORITY

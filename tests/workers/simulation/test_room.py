@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.settings import Triage
+from config.triage import Triage
 from tests.workers.simulation.rooms import case, scenario
 from workers.simulation.cases import Case, draw_cases, is_counted
 from workers.simulation.policies import DUE_TIME, FIRST_COME, MAXIMUM_WAIT, PRIORITY, policies
