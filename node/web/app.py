@@ -52,7 +52,7 @@ from node.web.page_templates import PageTemplates
 from node.web.rendering import Radiographs
 from node.web.routes import API, api_operations, page_endpoints
 from node.web.server import ServerRules, run_server
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 from node.web.trend_cache import TrendCache
 from node.web.trials import Predict, Trials, TrialTools
 from workers.destinations.destination_kind import PeerError

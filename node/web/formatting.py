@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from db.records import FindingRecord
 from node.web.languages import ENGLISH, Catalogue, Language, catalogue_of
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 from workers.laterality import BOTH, LEFT, RIGHT, place_text
 
 NAME_HIDDEN = gettext_noop("name hidden")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from node.web.stored_texts import PATTERNS
+from node.web.stored_texts.patterns import PATTERNS
 
 DOMAIN = "pleura"
 FOLDER = Path(__file__).parent / "locale"

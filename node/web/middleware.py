@@ -29,7 +29,7 @@ from db.users import User
 from node.web.authentication import Principal, csrf_matches, origin_of, principal_of, same_site
 from node.web.formatting import Formatting
 from node.web.languages import Language, language_of
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 from workers.services.actions import Actions
 
 if TYPE_CHECKING:

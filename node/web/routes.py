@@ -23,7 +23,7 @@ from node.web.pages import (
     worklist_bulk,
     worklist_filters,
 )
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 
 STUDY = "/studies/{study:row}"
 API = "/api/v1"

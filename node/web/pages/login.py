@@ -24,7 +24,7 @@ from node.web.authentication import (
 )
 from node.web.languages import LANGUAGES
 from node.web.middleware import RequestContext
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 
 THEMES = ("light", "dark")
 

@@ -15,7 +15,7 @@ from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_of_node
 from node.web.charts import Trend, histogram, scatter, trend
 from node.web.middleware import RequestContext, whole_number
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 
 WEEKS = 12
 

@@ -23,7 +23,7 @@ from db.user_tables import Role, Verdict
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext, whole_number
 from node.web.rendering import colour_of, stored_file
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 from workers.stale_objects import by_hand
 
 _MOST_SEGMENTS = 64

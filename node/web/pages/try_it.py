@@ -11,7 +11,7 @@ from models.model_registry import UnknownModel
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 from node.web.trials import Trial
 
 

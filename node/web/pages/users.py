@@ -11,7 +11,7 @@ from db.errors import RecordNotFoundError
 from db.user_tables import OF_USERS, Role
 from db.users import AccountError
 from node.web.middleware import RequestContext
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 
 
 def show_users(context: RequestContext) -> Response:

@@ -17,7 +17,7 @@ from db.states import Priority
 from node.web.formatting import NAME_HIDDEN, cell
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import View, view_of
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 from workers.services.actions import Actions
 
 MOST_EXPORTED = 10_000

@@ -10,7 +10,7 @@ from db.saved_filters import SavedFilterError, delete_filter, save_filter
 from db.users import User
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import view_of
-from node.web.stored_texts import gettext_noop
+from node.web.translatable import gettext_noop
 
 
 def save(context: RequestContext) -> Response:

@@ -46,7 +46,7 @@ from node.monitoring.queue_health import UnservedQueue, check_queues
 from node.web import languages
 from node.web.formatting import NO_VALUE, Formatting, spaced_words
 from node.web.languages import ENGLISH, LANGUAGES, Catalogue, catalogue_of, language_of, preferred
-from node.web.stored_texts import PATTERNS
+from node.web.stored_texts.patterns import PATTERNS
 from tests.node.web.conftest import Site
 from tests.node.web.template_texts import untranslated
 from tests.ports import free_port

@@ -1,0 +1,163 @@
+"""Whole sentences and phrases that other rooms write in English, listed as :mod:`.words` are."""
+
+from __future__ import annotations
+
+from node.web.translatable import gettext_noop
+
+SENTENCES = (
+    # Triage
+    gettext_noop("an image came after the report"),
+    gettext_noop("every model is in shadow or switched off"),
+    gettext_noop("no model could tell"),
+    gettext_noop("no urgent finding"),
+    gettext_noop("no chest radiograph"),
+    gettext_noop("no image could be analysed"),
+    # Headers
+    gettext_noop("This object is a result of this node and is never analysed again."),
+    gettext_noop("This object was made by Pleura and is never analysed again."),
+    gettext_noop("The image is For Processing, not For Presentation."),
+    gettext_noop("a scanned document"),
+    gettext_noop("a scanned image"),
+    gettext_noop("a drawing"),
+    gettext_noop("a synthetic image"),
+    gettext_noop("Image Type says that this image was derived from another one."),
+    gettext_noop("Quality Control Image is YES: a phantom or test image."),
+    gettext_noop("The image has no Rows or no Columns."),
+    gettext_noop("Neither Body Part Examined nor a description names the body part."),
+    gettext_noop("lateral"),
+    gettext_noop("oblique"),
+    gettext_noop("lateral decubitus"),
+    gettext_noop("lordotic"),
+    gettext_noop("special"),
+    gettext_noop("Patient Orientation is that of a lateral view."),
+    gettext_noop("Neither Patient's Age nor Patient's Birth Date gives a plausible age."),
+    # Pixels
+    gettext_noop("The image is blank: all its pixels have one value."),
+    gettext_noop("The image has hardly any contrast."),
+    gettext_noop("Most of the image is black or white without any detail."),
+    gettext_noop("The chest does not stand upright in the image, or the image is mirrored top to bottom."),
+    gettext_noop("The image looks inverted: air is bright and bone is dark."),
+    gettext_noop("The image does not show the whole chest."),
+    gettext_noop("The image does not look like a frontal chest radiograph."),
+    gettext_noop("Patient Orientation does not say that this is a frontal chest with the head up."),
+    gettext_noop("It is not certain that this is a whole, upright, frontal chest radiograph."),
+    gettext_noop("Reading the image takes more memory than the worker has."),
+    # Log-in and accounts
+    gettext_noop("this log-in was not begun in this browser, or too long ago; please try again"),
+    gettext_noop("the answer comes from another provider"),
+    gettext_noop("you are in no group that may use this node; ask an administrator"),
+    gettext_noop("a user name has 1 to 64 letters, digits, dots, hyphens, underscores or @"),
+    gettext_noop("a token name has 1 to 64 letters, digits, dots, hyphens, underscores or @"),
+    gettext_noop("that password is too easy to guess"),
+    gettext_noop("one administrator must stay; make another one first"),
+    gettext_noop("too many log-ins at a time; try again in a moment"),
+    # Advice (node.monitoring.remedies, node.dicom.association_policy)
+    gettext_noop("Run the job again without that model, or activate it on the system page and re-send."),
+    gettext_noop("Find out from the destination's log and quarantine why it drops this object; then re-send."),
+    gettext_noop(
+        "Register the AE title of this node at the destination, or set destinations[].calling_ae_title for it."
+    ),
+    gettext_noop("Correct destinations[].ae_title of this destination."),
+    gettext_noop("Correct destinations[].host of this destination, or the name service."),
+    gettext_noop(
+        "See that system's log and load, restart its DICOM service, or correct the port; what waits is sent then."
+    ),
+    gettext_noop("Check that the peer runs and that host and port are right."),
+    gettext_noop(
+        "Bring the pinned model back on that server, or measure the new one and change the manifest; the jobs wait."
+    ),
+    gettext_noop("Start the model server again, or correct [endpoint] in the manifest; the jobs wait for it."),
+    gettext_noop("The peer is busy; the delivery is retried automatically."),
+    gettext_noop("The peer is out of resources; free its disk, then re-send."),
+    gettext_noop("The peer does not accept this object; check its log and the result kinds configured for it."),
+    gettext_noop("Compare the patient in PACS and here, correct it, then release."),
+    gettext_noop("Raise workers.job_timeout_seconds, or check the size of this image; then retry."),
+    gettext_noop("Give the worker more memory; then retry."),
+    gettext_noop("Run `pleura doctor`: a model file is missing or has changed."),
+    gettext_noop("The image is no longer in the store; send it again from the PACS."),
+    gettext_noop("Retry once; if the error repeats, search the worker's log for the number of this job."),
+    gettext_noop("Correct destinations[].token, or user and password, of this destination."),
+    gettext_noop("Give this node's user or token the right to store and search there."),
+    gettext_noop(
+        "Correct destinations[].url: it is the root of the services, such as https://pacs.example/dicom-web or"
+        " https://his.example/fhir."
+    ),
+    gettext_noop("Give the caller an AE title of 1 to 16 ASCII characters, without backslash."),
+    gettext_noop("The configuration in force accepts it: nothing to do."),
+    gettext_noop("If you know this system, add it to the configuration and restart the node."),
+    gettext_noop(
+        "If you know this system, add it to the configuration and restart the node. From then on only listed peers are"
+        " accepted, on this machine too."
+    ),
+    # Why a caller was refused, and what helps (node.dicom.association_policy, workers.tls)
+    gettext_noop("calling AE title not recognized"),
+    gettext_noop("calling AE title not recognized from this address"),
+    gettext_noop("calling AE title not recognized without TLS"),
+    gettext_noop("calling AE title not recognized with this certificate"),
+    gettext_noop("called AE title not recognized"),
+    gettext_noop("the maximum number of associations is open"),
+    gettext_noop("the maximum number of associations from this address is open"),
+    gettext_noop("TLS: the handshake failed"),
+    gettext_noop("The log of the peer says more."),
+    gettext_noop("TLS: the peer ended the handshake"),
+    gettext_noop("Perhaps it does not speak TLS on this port; the log of the peer says more."),
+    gettext_noop("TLS: the files of [tls] cannot be used"),
+    gettext_noop("Run `pleura doctor`, and correct what it says of TLS."),
+    gettext_noop("TLS: the peer's certificate is for another name"),
+    gettext_noop("Correct destinations[].host, or name the peer's certificate in destinations[].certificates."),
+    gettext_noop("TLS: the peer's certificate is not for this use"),
+    gettext_noop(
+        "Get one with the extended key usage clientAuth for a peer that calls, serverAuth for one that is called."
+    ),
+    gettext_noop("TLS: the peer does not accept our certificate"),
+    gettext_noop("Give the peer the CA of tls.certificate; it must allow that certificate for clients and servers."),
+    gettext_noop("TLS: the peer shows no certificate"),
+    gettext_noop("Give the peer a certificate and its key."),
+    gettext_noop("TLS: the peer does not speak TLS on this port"),
+    gettext_noop("Switch TLS on at the peer, or use the port without TLS."),
+    gettext_noop("TLS: the peer offers neither TLS 1.2 nor TLS 1.3"),
+    gettext_noop("Update the peer: older versions are not secure (RFC 8996)."),
+    gettext_noop("TLS: no cipher suite in common"),
+    gettext_noop("Let the peer offer ECDHE with AES-GCM or ChaCha20 (RFC 9325), or TLS 1.3."),
+    gettext_noop("TLS: the peer's certificate is not of a CA in tls.ca"),
+    gettext_noop("If you trust that CA, add its certificate to tls.ca."),
+    gettext_noop("TLS: there is no valid revocation list for the peer's certificate"),
+    gettext_noop("Fetch the newest list of each CA in tls.ca into tls.crl."),
+    gettext_noop("TLS: the peer's certificate was revoked by its CA"),
+    gettext_noop("Get a new one for the peer, if it is yours."),
+    gettext_noop("TLS: the peer's certificate is not valid yet"),
+    gettext_noop("Compare the clocks of both machines."),
+    gettext_noop("TLS: the peer's certificate has expired"),
+    gettext_noop("Renew it at the peer."),
+    gettext_noop("TLS: the peer asks for our certificate"),
+    gettext_noop("Set tls.certificate."),
+    # Causes in the history
+    gettext_noop("no further image has arrived"),
+    gettext_noop("claimed"),
+    gettext_noop("its order asks for it"),
+    gettext_noop("marked as reported"),
+    gettext_noop("marked as unreported"),
+    gettext_noop("study was released"),
+    gettext_noop("the order came before its images"),
+    gettext_noop("set by hand"),
+    gettext_noop("first instance"),
+    gettext_noop("result was made"),
+    gettext_noop("lease is over"),
+    gettext_noop("its worker died"),
+    gettext_noop("destination accepted it"),
+    gettext_noop("destination holds it"),
+    gettext_noop("the report was taken back"),
+    gettext_noop("the study is reported"),
+    gettext_noop("the PACS names another patient for this study"),
+    # Erasing
+    gettext_noop("it is being erased"),
+    gettext_noop("the prior was erased"),
+    gettext_noop("an image is being analysed"),
+    gettext_noop("a result is being sent"),
+    gettext_noop("a notification is being sent"),
+    gettext_noop("it is being pulled from the archive"),
+    gettext_noop("say why: the audit trail keeps the reason"),
+    gettext_noop("the reason names the patient; the audit trail would keep that, so say it without"),
+    gettext_noop("what was typed is not the patient ID of this study"),
+)
+"""Whole sentences and phrases."""
