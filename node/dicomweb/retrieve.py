@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
@@ -18,6 +17,7 @@ from db.audit import AuditEntry, write_entry
 from db.audit_events import VIEW_STUDY
 from db.queries.own_results import OwnResult, ResultKeys
 from node.dicomweb.media_types import DICOM, JSON, RELATED, XML, accepted, media_range, multipart
+from node.dicomweb.pixels import frames_of, picture_of
 from node.dicomweb.request_context import RequestContext, problem
 from node.dicomweb.search import answer, json_model, root_url
 
@@ -25,7 +25,8 @@ _OCTETS = "application/octet-stream"
 _CHUNK = 256 * 1024
 _PIXELS = "7FE00010"
 _PICTURES = {"image/png": "PNG", "image/jpeg": "JPEG"}
-_CAPTURE = "sc"
+_RENDERED = ("sc", "seg", "lungs")
+_NO_FRAME = "this object has no such frame, or no pixels"
 
 
 def retrieve(context: RequestContext) -> Response:
@@ -73,26 +74,35 @@ def bulk_data(context: RequestContext) -> Response:
 
 
 def frames(context: RequestContext) -> Response:
-    """Frames of an object whose pixels are whole bytes, by their numbers."""
-    numbers = [int(each) for each in context.request.path_params["frames"].split(",")]
-    return _of_pixels(context, lambda data_set: _frames(data_set, numbers))
+    """Frames of an object by their numbers, each in bytes of its own."""
+    return _of_pixels(context, lambda data_set: frames_of(data_set, _numbers(context)))
 
 
 def rendered(context: RequestContext) -> Response:
-    """A Secondary Capture as a picture."""
+    """A Secondary Capture or a segmentation, or one frame of it, as a picture."""
     form = accepted(context.request.headers.get("accept", ""), tuple(_PICTURES))
     if form is None:
         return problem(406, f"the answer is {' or '.join(_PICTURES)}")
+    numbers = _numbers(context)
+    if len(numbers) > 1:
+        return problem(406, "one frame at a time is rendered")
     found = _found(context)
     if isinstance(found, Response):
         return found
-    if found[0].kind != _CAPTURE:
-        return problem(406, "only a Secondary Capture is rendered")
+    if found[0].kind not in _RENDERED:
+        return problem(406, "only a Secondary Capture and a segmentation are rendered")
+    pixels = picture_of(dcmread(context.services.results.path(found[0])), numbers[0] if numbers else None)
+    if pixels is None:
+        return problem(404, _NO_FRAME)
     _audit(context, found, "rendered by WADO-RS")
-    pixels = dcmread(context.services.results.path(found[0])).pixel_array
     drawn = BytesIO()
-    Image.fromarray(np.asarray(pixels, np.uint8)).save(drawn, _PICTURES[form], quality=90)
+    Image.fromarray(pixels).save(drawn, _PICTURES[form], quality=90)
     return Response(drawn.getvalue(), media_type=form)
+
+
+def _numbers(context: RequestContext) -> list[int]:
+    """The numbers of frames in the path; none where it names an instance."""
+    return [int(each) for each in context.request.path_params.get("frames", "").split(",") if each]
 
 
 def _of_pixels(context: RequestContext, take: Callable[[Dataset], Sequence[bytes] | None]) -> Response:
@@ -104,21 +114,11 @@ def _of_pixels(context: RequestContext, take: Callable[[Dataset], Sequence[bytes
     data_set = dcmread(context.services.results.path(found[0]))
     parts = take(data_set) if "PixelData" in data_set else None
     if parts is None:
-        return problem(404, "this object has no such frame, or no pixels of whole bytes")
+        return problem(404, _NO_FRAME)
     _audit(context, found, "pixels read by WADO-RS")
     described = f"{_OCTETS}; transfer-syntax={ExplicitVRLittleEndian}"
     content, kind = multipart([(described, partial(iter, [part])) for part in parts], _OCTETS)
     return StreamingResponse(content, headers={"Content-Type": kind})
-
-
-def _frames(data_set: Dataset, numbers: Sequence[int]) -> list[bytes] | None:
-    if data_set.BitsAllocated % 8:
-        return None
-    size = data_set.Rows * data_set.Columns * data_set.SamplesPerPixel * data_set.BitsAllocated // 8
-    if not all(1 <= number <= int(data_set.get("NumberOfFrames") or 1) for number in numbers):
-        return None
-    made = {number: bytes(data_set.PixelData[(number - 1) * size : number * size]) for number in numbers}
-    return [made[number] for number in numbers]  # one that is asked for a hundred times takes its memory once
 
 
 def _found(context: RequestContext) -> tuple[OwnResult, ...] | Response:

@@ -64,5 +64,6 @@ def endpoints() -> tuple[Endpoint, ...]:
         Endpoint("GET", INSTANCE + "/metadata", metadata, radiologist),
         Endpoint("GET", INSTANCE + "/bulkdata", bulk_data, radiologist),
         Endpoint("GET", INSTANCE + "/frames/{frames:frames}", frames, radiologist),
+        Endpoint("GET", INSTANCE + "/frames/{frames:frames}/rendered", rendered, radiologist),
         Endpoint("GET", INSTANCE + "/rendered", rendered, radiologist),
     )

@@ -13,6 +13,7 @@ import mimetypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -87,9 +88,19 @@ def app_config(origin: str) -> str:
     return f"window.config = {json.dumps(value)};"
 
 
+@dataclass(frozen=True)
+class OwnServer:
+    """A node's DICOMweb server, which is asked for ``series`` instead of Orthanc."""
+
+    port: int
+    token: str
+    series: frozenset[str]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     orthanc_port: int = 0
+    own: OwnServer | None = None
 
     @property
     def origin(self) -> str:
@@ -135,7 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _proxy(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_FORWARDED}
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.orthanc_port, timeout=60)
+        port, own = self.server.orthanc_port, self.server.own
+        if own and not own.series.isdisjoint(urlsplit(self.path).path.split("/")):
+            port, headers["Authorization"] = own.port, f"Bearer {own.token}"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.request(self.command, self.path, self.rfile.read(length) if length else None, headers)
             answer = connection.getresponse()
@@ -163,6 +177,10 @@ class Origin:
     def connect(self, orthanc_port: int) -> None:
         """Proxy DICOMweb to the Orthanc that listens on ``orthanc_port``."""
         self._server.orthanc_port = orthanc_port
+
+    def ask(self, own: OwnServer | None) -> None:
+        """Ask a node for its own series; None: ask Orthanc for all."""
+        self._server.own = own
 
 
 @contextmanager

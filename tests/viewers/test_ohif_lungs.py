@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import Dataset
+from sqlalchemy import text
 
+from db.user_tables import Role
 from models.contract import Hanging, Mask
 from models.lung_fields import LungFields
 from models.radiograph.geometry import Letterbox
+from tests.node.dicomweb.conftest import VIEWERS, running_dicomweb, with_results
 from tests.viewers import pictures, test_ohif
 from tests.viewers.conftest import Viewers, pictures_of
 from tests.viewers.made import analysis, results
+from tests.viewers.origin import OwnServer
 from tests.viewers.phantoms import Look, as_bytes, radiograph
 from workers.results.lung_segmentation import encode
 
@@ -42,23 +50,58 @@ def fields(look: Look) -> LungFields:
     return LungFields(lungs, Hanging.MIRRORED, letterbox, sure, "chest")
 
 
-@pytest.fixture(scope="module", params=["binary", "fractional"])
-def case(request: pytest.FixtureRequest, viewers: Viewers) -> dict[str, Any]:
-    """What OHIF showed of the study; the pictures are in artifacts/viewers/ohif-lungs-<segmentation type>."""
-    look = {"binary": LOOK, "fractional": ODD}[request.param]
+# How the segmentation is stored, and who gives OHIF its frames.
+CASES = {
+    "binary": (LOOK, "binary", "archive"),
+    "fractional": (ODD, "fractional", "archive"),
+    "odd": (ODD, "binary", "node"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, viewers: Viewers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What OHIF showed of the study; the pictures are in artifacts/viewers/ohif-lungs-<case>."""
+    look, storage, server = CASES[request.param]
     source = radiograph(look)
     source.PatientID = f"PHANTOM-lungs-{request.param}"
-    work = replace(analysis(source, look), seg_storage=request.param)
+    work = replace(analysis(source, look), seg_storage=storage)
     lungs = encode(replace(work, prediction=replace(work.prediction, lung_fields=fields(look))))
     assert lungs is not None
-    assert lungs.SegmentationType == request.param.upper()
+    assert lungs.SegmentationType == storage.upper()
     for one in (source, results(source, look)["seg"], lungs):
         viewers.pacs.upload(as_bytes(one))
     folder = pictures_of(f"ohif-lungs-{request.param}")
     asked = {"study": str(source.StudyInstanceUID), "seg": int(lungs.SeriesNumber), "folder": str(folder)}
-    answer = viewers.drive("ohif.mjs", [{"name": "lungs", **asked}], size={"width": 1400, "height": 1000})["lungs"]
+    with _given_by(server, lungs, viewers, tmp_path_factory.mktemp("node")):
+        answer = viewers.drive("ohif.mjs", [{"name": "lungs", **asked}], size={"width": 1400, "height": 1000})["lungs"]
     assert "failed" not in answer, answer
     return {**answer, "folder": folder}
+
+
+@contextmanager
+def _given_by(server: str, lungs: Dataset, viewers: Viewers, folder: Path) -> Iterator[None]:
+    """Let a node's own DICOMweb server give the segmentation, where it is not Orthanc that does."""
+    if server == "archive":
+        yield
+        return
+    own = next(one for one in with_results(folder) if one.kind == "lungs")
+    (folder / own.path).write_bytes(as_bytes(lungs))
+    with running_dicomweb(folder, destinations=[VIEWERS]) as node:
+        with node.engine.begin() as connection:
+            result = {"id": own.id, "sop": str(lungs.SOPInstanceUID), "series": str(lungs.SeriesInstanceUID)}
+            named = "update results set sop_instance_uid = :sop, series_instance_uid = :series where id = :id"
+            connection.execute(text(named), result)
+            study = {"id": own.study_id, "uid": str(lungs.StudyInstanceUID)}
+            connection.execute(text("update studies set study_instance_uid = :uid where id = :id"), study)
+        token = node.tokens[Role.RADIOLOGIST]
+        viewers.origin.ask(OwnServer(node.port, token, frozenset({str(lungs.SeriesInstanceUID)})))
+        try:
+            yield
+            with node.engine.connect() as connection:
+                seen = connection.scalars(text("select detail from audit where action = 'view study'")).all()
+            assert "1 object pixels read by WADO-RS" in seen, "OHIF did not ask the node for frames"
+        finally:
+            viewers.origin.ask(None)
 
 
 def test_both_lungs_are_drawn_and_named(case: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -21,7 +22,7 @@ from db.engine import connect
 from db.queries.own_results import OwnResult
 from db.user_tables import Role
 from node.dicomweb.media_types import accepted
-from node.dicomweb.retrieve import _frames
+from node.dicomweb.pixels import frames_of
 from node.dicomweb.routes import endpoints
 from tests.node.dicomweb.conftest import VIEWERS, DicomWeb, running_dicomweb
 from tests.node.web.proxies import running_nginx
@@ -203,21 +204,38 @@ def test_addresses_lead_through_a_proxy_that_changes_host_and_path(dicomweb: Dic
     assert file.read_bytes() in answers[1]
 
 
+@pytest.mark.peer("nginx")
+def test_a_proxy_asks_the_node_for_its_own_series(dicomweb: DicomWeb, tmp_path: Path) -> None:
+    """As docs/dicomweb.md says under OHIF: the proxy holds the token, and knows series by the root of their UIDs."""
+    port, seg = free_port(), of_kind(dicomweb, "seg")
+    root = seg.series_instance_uid.partition(".")[0] + "."
+    own = f"location ~ ^/dicom-web/studies/[^/]+/series/{re.escape(root)}"
+    node = f'proxy_pass http://127.0.0.1:{dicomweb.port}; proxy_set_header Authorization "Bearer {{}}";'
+    asks = node.format(dicomweb.tokens[Role.RADIOLOGIST])
+    site = f"listen 127.0.0.1:{port}; {own} {{ {asks} }} location /dicom-web/ {{ return 204; }}"
+    with running_nginx(tmp_path, port, f"server {{ {site} }}"):
+        behind = replace(dicomweb, root=f"http://127.0.0.1:{port}/dicom-web")
+        status, _, body = get(behind, f"{path_of(seg)}/frames/1", None)
+        assert status == 200
+        assert body.count(b"Content-Type: application/octet-stream") == 1
+        assert get(behind, "/studies", None)[0] == 204, "all else is the archive's"
+
+
 def test_frames_and_picture_of_a_capture(dicomweb: DicomWeb) -> None:
     capture = of_kind(dicomweb, "sc")
     file = dcmread(dicomweb.settings.store.folder / capture.path)
     client = dicomweb.client(Role.RADIOLOGIST)
     uids = (capture.study_instance_uid, capture.series_instance_uid, capture.sop_instance_uid)
     assert client.retrieve_instance_frames(*uids, [1]) == [file.PixelData]
-    asked_often = _frames(file, [1] * 100) or []
+    asked_often = frames_of(file, [1] * 100) or []
     assert (len(asked_often), len({id(each) for each in asked_often})) == (100, 1), "it takes its memory once"
     status, headers, body = get(dicomweb, f"{path_of(capture)}/rendered", Accept="image/png")
     assert (status, headers["Content-Type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(body)).size == (file.Columns, file.Rows)
     assert get(dicomweb, f"{path_of(capture)}/frames/2")[0] == 404
-    for other in ("seg", "sr"):
-        assert get(dicomweb, f"{path_of(of_kind(dicomweb, other))}/rendered")[0] == 406
-        assert get(dicomweb, f"{path_of(of_kind(dicomweb, other))}/frames/1")[0] == 404
+    report = path_of(of_kind(dicomweb, "sr"))
+    assert get(dicomweb, f"{report}/rendered")[0] == 406
+    assert get(dicomweb, f"{report}/frames/1")[0] == 404
 
 
 def test_xml_is_answered_where_it_is_accepted(dicomweb: DicomWeb) -> None:
@@ -255,7 +273,7 @@ def test_each_route_is_for_the_roles_of_its_table(dicomweb: DicomWeb, role: Role
     uids |= {"instance:uid": seg.sop_instance_uid, "frames:frames": "1"}
     least = {Role.VIEWER: 0, Role.RADIOLOGIST: 1, Role.ADMIN: 2}
     table = {(each.method, each.path): each.role for each in endpoints()}
-    assert len(table) == 17
+    assert len(table) == 18
     assert {path for (method, path), need in table.items() if need is Role.SENDER} == {
         "/studies",
         "/studies/{study:uid}",
