@@ -19,6 +19,7 @@ import mmap
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ from celery.signals import (
     worker_shutting_down,
 )
 from celery.utils.log import current_process_index
+from celery.worker.consumer import Consumer
 from celery.worker.control import inspect_command
+from redis.exceptions import ResponseError
 
 import models.own_packages  # noqa: F401 - Celery searches the working folder first: names a foreign config.py there
 
@@ -66,6 +69,7 @@ _CORES_FOR_TWO = 2
 _STARTING_SECONDS = 600
 _STOP_WHILE_STARTING_SECONDS = 20.0
 _MARGIN_SECONDS = 30.0
+_REST_SECONDS = 5.0
 _READY, _FAILED, _MISCONFIGURED = b"\1", b"\2", b"\3"  # what a child tells its parent
 _EXIT_CODES = {_FAILED: os.EX_UNAVAILABLE, _MISCONFIGURED: os.EX_CONFIG}
 
@@ -103,6 +107,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return message_settings(settings.broker_url) | {
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "worker_consumer": f"{__name__}:{RestingConsumer.__name__}",
         "task_acks_late": True,
         "task_acks_on_failure_or_timeout": True,
         "task_reject_on_worker_lost": True,
@@ -116,6 +122,20 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "worker_send_task_events": True,
     }
+
+
+class RestingConsumer(Consumer):  # type: ignore[misc]
+    """Rests before the next connection where the broker answers and takes nothing: it has become a replica, or is full.
+
+    With Celery's own settings a worker ends of that (``READONLY``, ``OOM``, ``UNBLOCKED``), with what its children are
+    doing; with ``broker_channel_error_retry`` alone it would ask again at once, and without end.
+    """
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Close the connection; the next one may lead to another server, where a name has moved."""
+        super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError):
+            time.sleep(_REST_SECONDS)
 
 
 def time_limit(settings: Settings, queue: str) -> float:

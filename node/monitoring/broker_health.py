@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.sentinel import Sentinel
 
 from config.sentinel import is_sentinel, read_sentinel_url
@@ -87,10 +87,30 @@ def check_broker(settings: Settings) -> Check:
     try:
         with client:
             client.set(_KEY, "1", ex=1)
+            policy = _discarding_policy(client)
     except (RedisError, OSError) as error:
         why, remedy = _reason(str(error))
         return Check("broker", False, f"Redis at {where}: {why}", remedy)
-    return Check("broker", True, f"Redis at {where} takes messages")
+    found = f"Redis at {where} takes messages"
+    if policy:
+        late = f"{settings.workers.reenqueue_after_seconds:.0f} s"
+        found += f", and discards waiting ones where its memory ends ({policy}): the work of such comes {late} later"
+        return Check("broker", True, found, "set maxmemory-policy noeviction at the server")
+    return Check("broker", True, found)
+
+
+def _discarding_policy(client: Redis) -> str:
+    """The policy by which a server with limited memory removes whole queues; empty where it does not, or says nothing.
+
+    The ``volatile`` policies remove only what has a time to live, and queues have none.
+    """
+    try:
+        memory = client.info("memory")
+    except ResponseError:  # an ACL may forbid INFO
+        return ""
+    assert isinstance(memory, dict)
+    policy = str(memory.get("maxmemory_policy", ""))
+    return policy if memory.get("maxmemory") and policy.startswith("allkeys") else ""
 
 
 def _client(url: str) -> Redis:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -96,6 +97,28 @@ def test_sigterm_lets_the_running_job_finish(broker: Broker, tmp_path: Path) -> 
         assert worker.wait(30) == 0
         assert "jobs.running" not in parts.counts()
         assert "jobs.retrying" not in parts.counts()
+
+
+def test_workers_outlive_a_broker_that_becomes_a_replica_or_has_no_memory(broker: Broker, tmp_path: Path) -> None:
+    with running_parts(tmp_path, broker, unreachable_attempts=1) as parts, Redis.from_url(_redis_url(broker)) as client:
+        parts.take_in("1.2.3.100")
+        parts.wait_until(lambda: parts.counts().get("jobs.done") == 1, "the first job")
+        client.replicaof("127.0.0.1", "1")  # as a failover leaves the former primary
+        parts.take_in("1.2.3.101")
+        parts.wait_until(lambda: "ReadOnlyError" in parts.log(), "the workers to see")
+        client.replicaof("NO", "ONE")
+        parts.wait_until(lambda: parts.counts().get("jobs.done") == 2, "the second job")
+        client.config_set("maxmemory", 1)
+        parts.take_in("1.2.3.102")
+        client.client_kill_filter(_type="normal", skipme=True)  # each worker declares its queues again
+        parts.wait_until(lambda: "OutOfMemoryError" in parts.log(), "the workers to see")
+        client.config_set("maxmemory", 0)
+        parts.wait_until(lambda: parts.counts().get("jobs.done") == 3, "the third job")
+        assert parts.restarts == 0
+
+
+def _redis_url(broker: Broker) -> str:
+    return f"unix://{broker.socket_path}"
 
 
 def test_a_worker_that_cannot_be_set_up_ends_with_an_error(broker: Broker, tmp_path: Path) -> None:

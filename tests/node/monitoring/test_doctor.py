@@ -577,6 +577,22 @@ def test_destinations_that_hang_cost_together_what_one_costs(bench: Bench, monke
     assert time.monotonic() - begun < 30, "they have a minute each"
 
 
+@pytest.mark.peer("redis-server")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"), True),
+        (("--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"), False),
+        (("--maxmemory-policy", "allkeys-lru"), False),
+    ],
+)
+def test_a_broker_that_discards_what_waits_is_a_hint(bench: Bench, options: tuple[str, ...], told: bool) -> None:
+    _redis(bench, *options)
+    [check] = [check for check in bench.checks() if check.part == "broker"]
+    assert check.ok
+    assert ("allkeys-lru" in check.found and "noeviction" in check.remedy) == told
+
+
 def test_what_was_tried_once_and_is_tried_again_soon_is_a_hint(bench: Bench) -> None:
     """A PACS that was restarted for a moment is no reason to call anybody."""
     _delivery(bench, _retried)
