@@ -139,6 +139,37 @@ def requested(connection: Connection) -> tuple[int, ...]:
     return tuple(connection.scalars(select(Erasure.study_id).order_by(Erasure.requested_at, Erasure.study_id)))
 
 
+@dataclass(frozen=True, slots=True)
+class LateErasure:
+    """A study that somebody has asked to erase long ago, and what it waits for; ``waits`` is None where nobody acts."""
+
+    study_id: int
+    requested_at: datetime
+    waits: Waiting | None
+
+
+def late_erasures(connection: Connection, before: datetime, now: datetime) -> tuple[LateErasure, ...]:
+    """What was to be erased ``before`` this time and is still here, the oldest request first."""
+    query = (
+        select(Erasure.study_id, Erasure.requested_at, Study.study_instance_uid)
+        .join(Study, Study.id == Erasure.study_id)
+        .where(Erasure.requested_at < before)
+        .order_by(Erasure.requested_at)
+    )
+    return tuple(
+        LateErasure(row.study_id, row.requested_at, under_way(connection, row.study_id, row.study_instance_uid, now))
+        for row in connection.execute(query)
+    )
+
+
+def late_files(connection: Connection, before: datetime) -> int:
+    """How many files of erased studies are still there, where the last of these was erased ``before`` this time."""
+    last = connection.scalar(select(func.max(ErasedStudy.at)))
+    if last is None or last >= before:
+        return 0
+    return int(connection.scalar(select(func.count()).select_from(ErasedFile)) or 0)
+
+
 def is_requested(connection: Connection, study_id: int) -> bool:
     """Whether somebody has asked to erase this study."""
     return connection.scalar(select(Erasure.study_id).where(Erasure.study_id == study_id)) is not None

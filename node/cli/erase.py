@@ -30,6 +30,7 @@ from workers.services.actions import Actions
 from workers.services.erasure import (
     NamedPatient,
     checked_reason,
+    confirmation_of,
     deidentified_folders,
     find_patient,
     held_by_others,
@@ -55,8 +56,7 @@ class _Wanted:
     @property
     def confirmation(self) -> str:
         """What a person types to erase it: the patient ID, or the Study Instance UID where there is none."""
-        first = self.patient.identifier.patient_id if self.patient else self.plans[0].patient_id.strip()
-        return first or self.plans[0].study_instance_uid
+        return self.patient.identifier.patient_id if self.patient else confirmation_of(self.plans[0])
 
 
 @click.command()

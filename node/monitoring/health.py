@@ -45,6 +45,7 @@ from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.certificates import check_certificates, check_tls
 from node.monitoring.check import Check, with_effect
 from node.monitoring.disk import check_room
+from node.monitoring.erasing_health import check_erasures
 from node.monitoring.extras import missing_extras
 from node.monitoring.parts import check_device, check_parts
 from node.monitoring.permissions import check_permissions
@@ -242,6 +243,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
             hint = "pleura user add NAME --role admin"
             yield Check("users", True, "nobody can log in to the admin page yet", hint)
         yield from _check_limits(engine, settings)
+        yield from check_erasures(engine, settings)
         yield from _on_hold(engine)
         policy = AssociationPolicy(settings.listener)
         with engine.connect() as connection:

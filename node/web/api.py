@@ -18,6 +18,7 @@ from db.assessments import unmatched
 from db.errors import RecordNotFoundError
 from db.model_states import model_history
 from db.queries import study_details
+from db.queries.erasure import ErasurePlan, erasure_plan
 from db.queries.problems import Selection, problems
 from db.queries.worklist import WorklistPart
 from db.shown_records import WorklistRow
@@ -28,6 +29,8 @@ from node.web.api_models import (
     Done,
     DriftAnswer,
     DriftQuery,
+    EraseBody,
+    ErasureAnswer,
     FeedbackBody,
     HoldBody,
     ModelAnswer,
@@ -51,6 +54,7 @@ from node.web.middleware import RequestContext
 from node.web.pages.models import known_models
 from node.web.pages.system import notification_counts
 from workers.services.actions import Actions
+from workers.services.erasure import check_confirmation, deidentified_folders, held_by_others
 
 LARGEST_ROW = 2**31 - 1
 _WEEKS = 8
@@ -183,6 +187,29 @@ def _done(context: RequestContext, study_id: int, act: Callable[[Actions], objec
     row = _as_shown(context, context.services.worklist.rows([study_id]))[0]
     names = {name: getattr(row, name) for name in StudyName.model_fields if name != "id"}
     return Done(study=StudyName(id=study_id, **names))
+
+
+def read_erasure(context: Context, study: Study) -> ErasureAnswer:
+    """What erasing a study would remove, and what others hold of it."""
+    plan = context.services.database.read(erasure_plan, study, context.now)
+    context.audit("view study", "study", study, "before erasing, by the API")
+    return _erasure(context, plan)
+
+
+def erase_study(context: Context, study: Study, body: EraseBody) -> ErasureAnswer:
+    """Erase a study: it is on hold at once, and gone when nothing of it is under way."""
+    plan = context.services.database.read(erasure_plan, study, context.now)
+    check_confirmation(plan, body.confirmation)
+    context.actions.erase(study, body.reason)
+    return _erasure(context, replace(plan, requested=True))
+
+
+def _erasure(context: RequestContext, plan: ErasurePlan) -> ErasureAnswer:
+    services = context.services
+    folders = deidentified_folders(plan, services.settings, services.database)
+    shown = formatting.NAME_HIDDEN if services.settings.admin.hide_patient_names else plan.patient_name
+    held = held_by_others(plan, services.settings)
+    return ErasureAnswer(erasure=replace(plan, patient_name=shown, held=held), deidentified=folders)
 
 
 def read_system(context: Context) -> SystemAnswer:

@@ -12,8 +12,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db.assessments import Unmatched
 from db.audit import RecordedEntry
+from db.erasures import LONGEST_REASON
 from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch
+from db.queries.erasure import ErasurePlan
 from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
 from db.queries.worklist import Filters, Order, WorklistPart
@@ -113,6 +115,15 @@ class PriorityBody(Strict):
 
     priority: Priority | None
     """Lower limit of the triage priority; null removes it."""
+
+
+class EraseBody(Strict):
+    """Why a study is erased, and whose it is."""
+
+    reason: str = Field(min_length=1, max_length=LONGEST_REASON)
+    """Why; the audit trail keeps it, so it must not name the patient."""
+    confirmation: str = Field(max_length=64)
+    """The patient ID of the study, or its Study Instance UID where it has none: another one is refused."""
 
 
 class HoldBody(Strict):
@@ -275,6 +286,15 @@ class StudyName(Answer):
     patient_name: str
     accession_number: str
     study_date: str
+
+
+class ErasureAnswer(Answer):
+    """What erasing a study removes, and what others hold of it: ``held`` by destinations, ``taken`` by people, programs
+    and receivers of notifications."""
+
+    erasure: ErasurePlan
+    deidentified: tuple[str, ...]
+    """Folders with de-identified copies of it."""
 
 
 class Done(Answer):

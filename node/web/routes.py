@@ -116,6 +116,8 @@ def api_operations() -> tuple[Operation, ...]:
         Operation("POST", API_STUDY + "/jobs/{job}/retry", api.retry_job, radiologist, Tag.STUDIES),
         Operation("POST", API_STUDY + "/deliveries/{delivery}/resend", api.resend_delivery, radiologist, Tag.STUDIES),
         Operation("POST", API_STUDY + "/findings/{finding}/feedback", api.give_feedback, radiologist, Tag.STUDIES),
+        Operation("GET", API_STUDY + "/erasure", api.read_erasure, admin, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/erase", api.erase_study, admin, Tag.STUDIES),
         Operation("GET", "/system", api.read_system, radiologist, Tag.NODE),
         Operation("GET", "/problems", api.read_problems, radiologist, Tag.NODE),
         Operation("POST", "/problems/retry", api.retry_problems, admin, Tag.NODE),

@@ -67,6 +67,17 @@ def plans_of(database: Database, study_ids: Sequence[int], now: datetime) -> tup
     return tuple(database.read(erasure_plan, study_id, now) for study_id in study_ids)
 
 
+def confirmation_of(plan: ErasurePlan) -> str:
+    """What a person types to erase a study: the patient ID, or the Study Instance UID of one without."""
+    return plan.patient_id.strip() or plan.study_instance_uid
+
+
+def check_confirmation(plan: ErasurePlan, typed: str) -> None:
+    """Raises :class:`ErasureError` where something else was typed, perhaps on the page of another study."""
+    if typed.strip() != confirmation_of(plan):
+        raise ErasureError("what was typed is not the patient ID of this study")
+
+
 def checked_reason(reason: str, *plans: ErasurePlan) -> str:
     """The reason as it is kept.
 

@@ -8,9 +8,7 @@ from starlette.responses import Response
 from db.errors import ErasureError, RecordNotFoundError
 from db.queries.erasure import ErasurePlan, erasure_plan
 from node.web.middleware import RequestContext
-from workers.services.erasure import deidentified_folders, held_by_others
-
-_TYPED_OTHERWISE = "what was typed is not the patient ID of this study"
+from workers.services.erasure import check_confirmation, confirmation_of, deidentified_folders, held_by_others
 
 
 def show_plan(context: RequestContext) -> Response:
@@ -24,8 +22,7 @@ def ask(context: RequestContext) -> Response:
     """Ask to erase the study, if the patient ID was typed; the page with the list of what stays is shown once more."""
     plan = _plan(context)
     try:
-        if context.field("confirmation").strip() != _confirmation(plan):
-            raise ErasureError(_TYPED_OTHERWISE)
+        check_confirmation(plan, context.field("confirmation"))
         context.actions.erase(plan.study_id, context.field("reason"))
     except ErasureError as error:
         return _page(context, plan, str(error))
@@ -39,17 +36,12 @@ def _plan(context: RequestContext) -> ErasurePlan:
         raise HTTPException(404, str(error)) from error
 
 
-def _confirmation(plan: ErasurePlan) -> str:
-    """What a person types: the patient ID, or the Study Instance UID of a study without one."""
-    return plan.patient_id.strip() or plan.study_instance_uid
-
-
 def _page(context: RequestContext, plan: ErasurePlan, problem: str = "", *, asked: bool = False) -> Response:
     services = context.services
     return context.page(
         "erasing.html",
         plan=plan,
-        confirmation=_confirmation(plan),
+        confirmation=confirmation_of(plan),
         held=held_by_others(plan, services.settings),
         folders=deidentified_folders(plan, services.settings, services.database),
         asked=asked,

@@ -14,12 +14,20 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
+from sqlalchemy import update
 
 from config.destinations import Destination
 from config.settings import Models, Settings, Site, Store
+from db import erasures
+from db.database import Database
+from db.engine import connect, migrate
 from db.queries.statistics import RunningWorker
 from db.queries.system import Growth
+from db.states import JobState
+from db.tables import Job
+from node.monitoring import erasing_health
 from node.monitoring.disk import check_room
+from node.monitoring.erasing_health import check_erasures
 from node.monitoring.health import (
     check_destination,
     check_issuers,
@@ -29,7 +37,10 @@ from node.monitoring.health import (
 )
 from node.monitoring.parts import check_device, check_parts
 from node.monitoring.time_zone import check_time_zone
+from tests.db.examples import MINUTE, NOW, record
 from tests.models.samples import classifier_graph, manifest
+from tests.rules import NO_RULES
+from workers.erasing import Eraser
 from workers.store_files import SET_ASIDE
 from workers.worker_id import at_place
 
@@ -189,3 +200,30 @@ def test_results_in_utc_are_told_where_the_machine_s_clock_is_elsewhere(
     monkeypatch.setenv("TZ", machine)
     checks = list(check_time_zone(Settings(site=Site(**site))))
     assert [(check.ok, "Europe/London" in check.remedy) for check in checks] == ([(True, True)] if told else [])
+
+
+def test_the_doctor_tells_what_waits_for_its_erasure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = connect(Settings(store=Store(folder=tmp_path)).database_url)
+    migrate(engine)
+    database = Database(engine, NO_RULES)
+    job_id = record(database)
+    database.write(erasures.request, 1, "admin", "", "case 88", NOW)
+    monkeypatch.setattr(erasing_health, "utc_now", lambda: NOW + 9 * MINUTE)
+    assert list(check_erasures(engine, Settings())) == []
+    monkeypatch.setattr(erasing_health, "utc_now", lambda: NOW + 11 * MINUTE)
+    (waits,) = check_erasures(engine, Settings())
+    assert waits.found.startswith("study #1 is to be erased since ")
+    assert waits.found.endswith(": nobody erases it")
+    assert "scheduler" in waits.remedy
+    running = update(Job).where(Job.id == job_id).values(state=JobState.RUNNING, lease_until=NOW + 20 * MINUTE)
+    database.write(lambda connection: connection.execute(running))
+    (waits,) = check_erasures(engine, Settings())
+    assert waits.found.endswith(": an image is being analysed")
+    assert not waits.ok
+    assert database.write(erasures.erase, 1, NOW + 21 * MINUTE) is None
+    monkeypatch.setattr(erasing_health, "utc_now", lambda: NOW + 32 * MINUTE)
+    (files,) = check_erasures(engine, Settings())
+    assert "files of erased studies are still to be removed" in files.found
+    assert Eraser(database, tmp_path, lambda: NOW).remove_files() == 0
+    assert list(check_erasures(engine, Settings())) == []
+    engine.dispose()

@@ -74,6 +74,8 @@ TABLE = {
     f"POST {API}/studies/{{study}}/jobs/{{job}}/retry": RADIOLOGIST,
     f"POST {API}/studies/{{study}}/deliveries/{{delivery}}/resend": RADIOLOGIST,
     f"POST {API}/studies/{{study}}/findings/{{finding}}/feedback": RADIOLOGIST,
+    f"GET {API}/studies/{{study}}/erasure": ADMIN,
+    f"POST {API}/studies/{{study}}/erase": ADMIN,
     f"GET {API}/system": RADIOLOGIST,
     f"GET {API}/problems": RADIOLOGIST,
     f"POST {API}/problems/retry": ADMIN,

@@ -81,6 +81,33 @@ def test_what_was_asked_for_is_on_hold_and_then_gone_with_who_did_it(site: Site)
     assert "case 88" in shown
 
 
+def test_a_program_does_the_same(site: Site) -> None:
+    client, address = site.logged_in("admin"), f"/api/v1/studies/{OPACITY}"
+    sent = update(Delivery).where(Delivery.study_id == OPACITY).values(sent_at=NOW)
+    site.services.database.write(lambda connection: connection.execute(sent))
+    held = site.services.database.read(erasures.held_elsewhere, OPACITY)
+    listed = client.get(f"{address}/erasure").json()["erasure"]
+    assert [one["sop_instance_uid"] for one in listed["held"]] == [one.sop_instance_uid for one in held]
+    assert listed["images"] == 1
+    assert not listed["requested"]
+    answers = [
+        client.post(f"{address}/erase", json={"reason": reason, "confirmation": typed})
+        for reason, typed in (
+            ("case 88", "somebody"),
+            (f"of {_patient_id(site)}", _patient_id(site)),
+            ("", _patient_id(site)),
+        )
+    ]
+    assert [each.status_code for each in answers] == [409, 409, 422]
+    assert answers[0].json() == {"detail": "what was typed is not the patient ID of this study"}
+    assert site.services.database.read(erasures.requested) == ()
+    done = client.post(f"{address}/erase", json={"reason": "case 88", "confirmation": _patient_id(site)})
+    assert done.status_code == 200
+    assert done.json()["erasure"]["requested"]
+    assert site.services.database.read(erasures.requested) == (OPACITY,)
+    assert client.get("/api/v1/studies/999/erasure").status_code == 404
+
+
 def test_in_german(site: Site) -> None:
     client = site.logged_in("admin")
     text = client.get(f"/studies/{OPACITY}/erase", headers={"accept-language": "de"}).text
