@@ -3,7 +3,8 @@
     python -P -m benchmarks.inference [--rounds 10]
 
 Both run the same image in turn, so that a busy machine disturbs both alike. Ours checks what goes in and comes out, and
-its threads do not spin while they wait, which would cost other processes their time.
+its threads do not spin while they wait, which would cost other processes their time. The other's spin for a while
+after their last run, and would take a core from what is measured next; so each begins after a rest.
 """
 
 from __future__ import annotations
@@ -40,8 +41,12 @@ def ours(spec: ModelSpec) -> Callable[[], object]:
     return lambda: executor.run(image)
 
 
+_REST_SECONDS = 0.05
+
+
 def seconds(run: Callable[[], object], times: int = 5) -> float:
-    """The median of some runs."""
+    """The median of some runs, after a rest."""
+    time.sleep(_REST_SECONDS)
     taken = []
     for _ in range(times):
         began = time.perf_counter()

@@ -53,11 +53,15 @@ class Batches:
                 log.warning("%s: the GPU's memory is full; %d images a batch from now on", self._name, self._most)
             else:
                 done += len(part)
+        if len(parts) == 1:
+            return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _run_filled(images: Pixels, run: Run) -> dict[str, Pixels]:
     size = next(size for size in SIZES if size >= len(images))
+    if size == len(images):
+        return run(images)
     filled = np.zeros((size, *images.shape[1:]), dtype=np.float32)
     filled[: len(images)] = images
     return {name: array[: len(images)] for name, array in run(filled).items()}
