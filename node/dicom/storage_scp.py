@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from socketserver import BaseServer
 from typing import Any
 
@@ -23,7 +24,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, RequestHandler, ThreadedAssociationServer
 
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from config.listener import Listener
@@ -55,6 +56,16 @@ _MOVE_CONNECT_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
+class _RequestHandler(RequestHandler):  # type: ignore[misc]
+    """Makes an association of a connection; the listener's own address is not looked up for each."""
+
+    @property
+    def local(self) -> AddressInformation:
+        """The address that the server listens on."""
+        address: AddressInformation = self.server.local
+        return address
+
+
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     """A server whose backlog has room for all senders that connect at the same moment."""
 
@@ -64,8 +75,21 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     upper_layer: UpperLayer
     handshakes: Handshakes | None = None
 
+    @cached_property
+    def local(self) -> AddressInformation:
+        """The address that it listens on."""
+        return AddressInformation.from_tuple(self.server_address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin an association: in a thread of its own after a TLS handshake, for which others do not wait. To make
+        the association itself takes less than a thread."""
+        if self.handshakes is None:
+            self.process_request_thread(request, client_address)
+        else:
+            super().process_request(request, client_address)
+
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Begin an association, over TLS after the handshake. This has a thread of its own."""
+        """Begin an association, over TLS after the handshake."""
         if self.handshakes is not None:
             request = self.handshakes.shake(request, str(client_address[0]))
         if request is not None:
@@ -165,7 +189,9 @@ class StorageScp:
             contexts=[build_context(Verification)],
             evt_handlers=self._handlers(),
             server_class=_Server,
+            request_handler=_RequestHandler,
         )
+        server.contexts = []  # pynetdicom would copy them for each association, which gets its own in _on_requested
         server.connections = self._connections
         server.upper_layer = self._upper_layer
         return server

@@ -26,7 +26,7 @@ HOOKS: Mapping[type, tuple[str, ...]] = {
         "_idle_timer",
         "_is_transport_event",
         "_kill_thread",
-        "artim_timer",
+        "_run_loop_delay",
         "event_queue",
         "kill_dul",
         "run_reactor",

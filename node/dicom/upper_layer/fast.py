@@ -44,6 +44,7 @@ _ENDS = {
 _A_ASSOCIATE_RQ = 0x01
 _TITLES_END = 42  # PS3.8 table 9-11
 _DATA_TRANSFER = "Sta6"
+_ENDING = "Sta13"
 
 
 class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
@@ -53,31 +54,9 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
     """
 
     titles: tuple[str, str] | None = None
-
-    def __init__(
-        self,
-        association: Association,
-        take: Take,
-        maximum_pdu: int,
-        ended: Callable[[], None],
-        receiving: Callable[[], bool],
-        minimum_rate: MinimumRate,
-    ) -> None:
-        super().__init__(association)
-        self._checkpoint = Checkpoint()
-        self.to_user_queue = NotifyingQueue(self._checkpoint.notify)
-        self._fragments = FragmentReader(take, maximum_pdu + LONGEST_REQUEST)
-        self._ended = ended
-        self._receiving = receiving
-        self._minimum_rate = minimum_rate
-        self._seen: set[str] = set()
-        self._why = ""
-        self._expected = False
-        self._act = self.state_machine.do_action
-        self.state_machine.do_action = self._note_and_act
-        self._waking = threading.Lock()
-        self._woken, self._wake = os.pipe()
-        os.set_blocking(self._wake, False)
+    _ended: Callable[[], None]
+    _receiving: Callable[[], bool]
+    _minimum_rate: MinimumRate
 
     @classmethod
     def adopt(
@@ -89,19 +68,36 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         receiving: Callable[[], bool] = lambda: False,
         minimum_rate: MinimumRate | None = None,
     ) -> ReceivingDul:
-        """Put a new upper layer into an association whose threads have not started.
+        """Make the upper layer of an association whose threads have not started one of this kind.
 
         ``receiving`` returns whether a message has arrived in part; only then ``minimum_rate`` applies.
         """
-        before = association.dul
-        dul = cls(association, take, maximum_pdu, ended, receiving, minimum_rate or MinimumRate(60.0, 0))
-        dul.event_queue = before.event_queue
-        dul.artim_timer.timeout, dul._idle_timer.timeout = before.artim_timer.timeout, before._idle_timer.timeout
-        kind = TlsBufferedSocket if isinstance(before.socket.socket, ssl.SSLSocket) else BufferedSocket
-        dul.socket = kind.adopt(before.socket, maximum_pdu)
-        association.dul = dul
+        dul: ReceivingDul = association.dul
+        dul.__class__ = cls  # a second one, with its queues and timers, would take longer than the negotiation
+        dul._prepare()
+        dul._fragments = FragmentReader(take, maximum_pdu + LONGEST_REQUEST)
+        dul._ended, dul._receiving, dul._minimum_rate = ended, receiving, minimum_rate or MinimumRate(60.0, 0)
+        kind = TlsBufferedSocket if isinstance(dul.socket.socket, ssl.SSLSocket) else BufferedSocket
+        dul.socket = kind.adopt(dul.socket, maximum_pdu)
         association._reactor_checkpoint = dul._checkpoint
         return dul
+
+    def _prepare(self) -> None:
+        self._checkpoint = Checkpoint()
+        self.to_user_queue = NotifyingQueue(self._checkpoint.notify)
+        self._run_loop_delay = 0.0
+        self._seen: set[str] = set()
+        self._why = ""
+        self._expected = False
+        self._act = self.state_machine.do_action
+        self.state_machine.do_action = self._note_and_act
+        self._waking = threading.Lock()
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+
+    def run(self) -> None:
+        """Run the reactor of this class: the base class has bound its own as the target of its thread."""
+        self.run_reactor()
 
     def _decode_pdu(self, bytestream: bytearray) -> Any:
         if bytestream[0] == _A_ASSOCIATE_RQ and len(bytestream) >= _TITLES_END:
@@ -189,16 +185,31 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
                     return  # the pipe is full, so the thread wakes up anyway
 
     def _is_transport_event(self) -> bool:
-        if self.state_machine.current_state == _DATA_TRANSFER and not self._transfer():
+        state = self.state_machine.current_state
+        if state == _DATA_TRANSFER and not self._transfer():
             return False
+        if state not in (_DATA_TRANSFER, _ENDING):
+            self._wait_for_work()
         return bool(super()._is_transport_event())
+
+    def _wait_for_work(self) -> None:
+        """Wait for the peer or for the association's thread, where pynetdicom looks once a millisecond."""
+        if self._has_work or self.socket.ready:
+            return
+        connection = self.socket.descriptor
+        self._wait_until_ready(_poll(*([connection] if connection >= 0 else []), self._woken))
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether something is to be sent, an event is to be handled, or the thread is to end."""
+        return self._kill_thread or not (self.to_provider_queue.empty() and self.event_queue.empty())
 
     def _transfer(self) -> bool:
         """Handle P-DATA until there is other work; True if a PDU of another type must be read from the connection."""
         connection = self.socket
         try:
             poll = _poll(connection.descriptor, self._woken)
-            while self.to_provider_queue.empty() and self.event_queue.empty() and not self._kill_thread:
+            while not self._has_work:
                 connection.consume(self._fragments.read(connection.waiting))
                 waiting = connection.waiting
                 if waiting and self._fragments.between_pdus and waiting[0] != P_DATA:
@@ -222,15 +233,20 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
     def _wait(self, poll: select.poll) -> bool:
         """Wait for the peer; False if there is other work."""
         start = time.monotonic()
-        ready = poll.poll(POLL_SECONDS * 1000)
+        ready, woken = self._wait_until_ready(poll)
         if not (self._receiving() or self.socket.waiting or not self._fragments.between_pdus):
             self._minimum_rate.reset()
         elif not self._minimum_rate.wait(time.monotonic() - start):
             raise InvalidPduError("its message arrives below the minimum rate")
-        if (self._woken, select.POLLIN) in ready:
+        return ready and not woken
+
+    def _wait_until_ready(self, poll: select.poll) -> tuple[bool, bool]:
+        """Whether there is something within some time, and whether it is another thread that woke this one."""
+        ready = poll.poll(POLL_SECONDS * 1000)
+        woken = (self._woken, select.POLLIN) in ready
+        if woken:
             os.read(self._woken, 4096)
-            return False
-        return bool(ready)
+        return bool(ready), woken
 
 
 def _poll(*descriptors: int) -> select.poll:

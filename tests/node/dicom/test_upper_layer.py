@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -109,6 +111,23 @@ def test_an_echo_and_a_release_do_not_wait_for_a_timer(tmp_path: Path) -> None:
             assert association.send_c_echo().Status == 0
         association.release()
         assert association.is_released
+
+
+def _waits() -> int:
+    """How often a thread of this process has waited for something."""
+    statuses = (task.joinpath("status").read_text() for task in Path("/proc/self/task").iterdir())
+    return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in statuses)
+
+
+def test_a_connection_that_says_nothing_costs_nothing(tmp_path: Path) -> None:
+    """pynetdicom looks a thousand times a second whether an association is requested."""
+    with listening(tmp_path) as listener, ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port)))
+        time.sleep(0.3)
+        before = _waits()
+        time.sleep(0.5)
+        assert _waits() - before < 500
 
 
 def test_threads_and_pipes_end_with_their_association(tmp_path: Path) -> None:
