@@ -8,10 +8,12 @@ import random
 import sqlite3
 import stat
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -221,11 +223,14 @@ def _survive_forks(engine: Engine) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest revision. Harmless when it is there already.
+def migrate(engine: Engine, stop: threading.Event | None = None) -> None:
+    """Bring the schema to the newest revision, where it is not there already.
 
-    Processes that start together queue up: the whole migration is one transaction behind a lock.
+    Processes that start together queue up: the whole migration is one transaction behind a lock. On PostgreSQL it is
+    given up, and rolled back, where ``stop`` is set before its end.
     """
+    if look_at_schema(engine) is None:
+        return
     # Alembic is needed only while a node starts.
     with _without_pygments():
         from alembic import command
@@ -233,42 +238,60 @@ def migrate(engine: Engine) -> None:
     config = _alembic_config()
     with writing(engine).begin() as connection:
         if engine.dialect.name == "postgresql":
-            _take_all_the_time(connection)
+            _take_all_the_time(connection, stop)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def _take_all_the_time(connection: Connection) -> None:
+def _take_all_the_time(connection: Connection, stop: threading.Event | None) -> None:
     """A migration of large tables, or waiting for another process' one, has no limit; its connection ends with it."""
     driver: Any = connection.connection.driver_connection
-    driver.answer_seconds = None
+    driver.answer_seconds, driver.stop = None, stop
     connection.detach()
     connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
-def schema_problem(engine: Engine) -> str | None:
-    """Say in a sentence why the database cannot be used as it is, or None where it can."""
+@dataclass(frozen=True, slots=True)
+class SchemaProblem:
+    """Why the schema is not that of this version, and whether :func:`migrate` makes it so."""
+
+    sentence: str
+    migrates: bool = True
+
+
+def look_at_schema(engine: Engine) -> SchemaProblem | None:
+    """What keeps the database from being used as it is; None where it has this version's schema.
+
+    Raises:
+        SQLAlchemyError: the database does not answer.
+    """
     with _without_pygments():
         from alembic.migration import MigrationContext
         from alembic.script import ScriptDirectory
 
-    try:
-        with engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-    except SQLAlchemyError as error:
-        return str(connection_problem(error, engine.url))
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
     script = ScriptDirectory.from_config(_alembic_config())
     if current == script.get_current_head():
         return None
     if current is None:
-        return "the database is empty; `pleura serve` makes its tables"
+        return SchemaProblem("the database is empty; `pleura serve` makes its tables")
     known = {revision.revision for revision in script.walk_revisions()}
     if current in known:
-        return (
-            f"the schema is at revision {current}, older than this version needs; `pleura serve` brings it up to date"
-        )
-    return f"the schema is at revision {current}, which a newer version of Pleura has made; install that version"
+        older = "older than this version needs; `pleura serve` brings it up to date"
+        return SchemaProblem(f"the schema is at revision {current}, {older}")
+    newer = "which a newer version of Pleura has made; install that version"
+    return SchemaProblem(f"the schema is at revision {current}, {newer}", migrates=False)
+
+
+def schema_problem(engine: Engine) -> str | None:
+    """Say in a sentence why the database cannot be used as it is, or None where it can."""
+    try:
+        found = look_at_schema(engine)
+    except SQLAlchemyError as error:
+        return str(connection_problem(error, engine.url))
+    return None if found is None else found.sentence
 
 
 def missing_columns(engine: Engine) -> tuple[str, ...]:

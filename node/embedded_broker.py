@@ -15,7 +15,12 @@ from pathlib import Path
 
 
 class BrokerError(RuntimeError):
-    """The embedded broker cannot run; the message says how to fix it."""
+    """The embedded broker cannot run; the message says how to fix it. ``exit_code``: EX_CONFIG if no other start can
+    help, EX_UNAVAILABLE if it may."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = os.EX_UNAVAILABLE if passing else os.EX_CONFIG
 
 
 def server_binary(configured: Path | None) -> Path:
@@ -91,8 +96,9 @@ def wait_until_ready(process: subprocess.Popen[bytes], socket_path: Path, second
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise BrokerError(f"the embedded broker ended at once with exit status {process.returncode}")
+            ended = f"the embedded broker ended at once with exit status {process.returncode}"
+            raise BrokerError(ended, passing=True)
         if answers(socket_path):
             return
         time.sleep(0.02)
-    raise BrokerError(f"the embedded broker did not answer on {socket_path} within {seconds:.0f} s")
+    raise BrokerError(f"the embedded broker did not answer on {socket_path} within {seconds:.0f} s", passing=True)

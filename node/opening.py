@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
 from db.connection_problem import connection_problem
-from db.engine import connect, migrate, schema_problem
+from db.engine import connect, look_at_schema, migrate
 from db.errors import DatabaseURLError
 
 ShowMessage = Callable[[str], None]
@@ -17,15 +20,33 @@ ShowMessage = Callable[[str], None]
 _PAUSE_SECONDS = 2.0
 
 
+_MAY_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN})
+
+
 class ServeError(RuntimeError):
-    """The node, or a part of it, cannot start; the message says how to fix it."""
+    """The node, or a part of it, cannot start; the message says how to fix it.
+
+    ``exit_code`` is EX_CONFIG where no other start can help, or EX_UNAVAILABLE where one may: a service manager tries
+    it then.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = os.EX_UNAVAILABLE if passing else os.EX_CONFIG
+
+
+def store_problem(folder: Path, error: OSError) -> ServeError:
+    """The store folder cannot be used: the configuration is wrong, or its disk or file server is full or away."""
+    message = f"store.folder {folder} cannot be written: {error.strerror}"
+    return ServeError(message, passing=error.errno in _MAY_PASS)
 
 
 def open_database(settings: Settings, stop: threading.Event, show: ShowMessage) -> bool:
     """Wait for the database, and create or migrate its tables; False where ``stop`` was set before.
 
     Raises:
-        ServeError: it can never be used so: a wrong password, no such database, a newer schema.
+        ServeError: it can never be used so: a wrong password, no such database, a newer schema. Whatever is not known
+            to need a person is waited for.
     """
     try:
         if settings.database.url is None:
@@ -34,15 +55,14 @@ def open_database(settings: Settings, stop: threading.Event, show: ShowMessage) 
     except DatabaseURLError as error:
         raise ServeError(f"{error}; correct database.url") from error
     except OSError as error:
-        raise ServeError(f"store.folder {settings.store.folder} cannot be written: {error.strerror}") from error
+        raise store_problem(settings.store.folder, error) from error
     last_message = ""
     try:
         while not stop.is_set():
             try:
-                engine.connect().close()
-                if (problem := schema_problem(engine)) is not None and "`pleura serve`" not in problem:
-                    raise ServeError(problem)
-                migrate(engine)
+                if (problem := look_at_schema(engine)) is not None and not problem.migrates:
+                    raise ServeError(problem.sentence)
+                migrate(engine, stop)
             except SQLAlchemyError as error:
                 found = connection_problem(error, engine.url)
                 if not found.passing:

@@ -50,10 +50,11 @@ def check_configuration(settings: Settings, stop: threading.Event) -> None:
         _demand(unusable)
     end = time.monotonic() + _PORT_SECONDS
     while (found := next(ports_that_cannot_be_bound(settings), None)) is not None:
-        problem, taken = found
-        # The parts of a node that has just been killed may hold their ports for a moment.
-        if not taken or time.monotonic() > end or stop.wait(0.2):
-            _demand(problem)
+        problem, passing = found
+        # The parts of a node that has just been killed may hold their ports for a moment, and a machine that starts, or
+        # stands by for another one, gets its address later.
+        if not passing or time.monotonic() > end or stop.wait(0.2):
+            _demand(problem, passing=passing)
 
 
 def wait_until_ready(settings: Settings, stop: threading.Event, show: ShowMessage) -> bool:
@@ -134,6 +135,6 @@ def _connects(host: str, port: int) -> bool:
     return True
 
 
-def _demand(check: Check) -> None:
+def _demand(check: Check, *, passing: bool = False) -> None:
     if not check.ok:
-        raise ServeError(f"{check.part}: {check.found}; {check.remedy}")
+        raise ServeError(f"{check.part}: {check.found}; {check.remedy}", passing=passing)

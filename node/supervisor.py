@@ -25,8 +25,8 @@ from typing import IO
 
 from config.settings import Settings
 from db.states import JOBS
-from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
-from node.opening import ServeError, ShowMessage, open_database
+from node.embedded_broker import BrokerError, prepare_socket, server_binary, server_command, wait_until_ready
+from node.opening import ServeError, ShowMessage, open_database, store_problem
 from node.startup import check_configuration
 from node.startup import wait_until_ready as wait_for_parts
 from workers.analysis_queues import analysis_queues, queues_here
@@ -37,6 +37,7 @@ _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 20.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+_TRIES = 3
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Part:
     started_at: float = 0.0
     pause: float = _FIRST_PAUSE
     start_at: float = 0.0
+    misconfigured: int = 0
+    """So many of its latest ends in a row were for its configuration, as it said."""
 
     def start(self, now: float) -> None:
         """Start the process; it gets SIGTERM when this one dies for any reason."""
@@ -69,29 +72,31 @@ class Part:
         self.started_at = now
         log.info("started %s (process %d)", self.name, self.process.pid)
 
+    def start_again(self, now: float) -> None:
+        """Start it once more; where the machine cannot just now (memory, processes, a full disk), later."""
+        try:
+            self.start(now)
+        except (OSError, subprocess.SubprocessError, BrokerError) as error:
+            self._plan(now, f"cannot be started: {error}")
+
     def ended(self) -> bool:
         """Whether the process has ended and no restart is planned yet."""
         return self.process is not None and self.process.poll() is not None
-
-    @property
-    def misconfigured(self) -> bool:
-        """Whether the process has ended because of its configuration."""
-        return self.process is not None and self.process.returncode == os.EX_CONFIG
 
     def plan_restart(self, now: float) -> None:
         """Note the end of the process and when to start it again; the pause grows if it ended soon after its start."""
         assert self.process is not None
         lived = now - self.started_at
-        self.pause = _FIRST_PAUSE if lived > _LONGEST_PAUSE else min(self.pause * 2, _LONGEST_PAUSE)
-        self.start_at = now + self.pause
-        log.error(
-            "%s ended with status %s after %.1f s; starting it again in %.1f s",
-            self.name,
-            self.process.returncode,
-            lived,
-            self.pause,
-        )
+        self.misconfigured = self.misconfigured + 1 if self.process.returncode == os.EX_CONFIG else 0
+        if lived > _LONGEST_PAUSE:
+            self.pause = _FIRST_PAUSE / 2
+        self._plan(now, f"ended with status {self.process.returncode} after {lived:.1f} s")
         self.process = None
+
+    def _plan(self, now: float, what: str) -> None:
+        self.pause = min(self.pause * 2, _LONGEST_PAUSE)
+        self.start_at = now + self.pause
+        log.error("%s %s; starting it again in %.1f s", self.name, what, self.pause)
 
 
 def _die_with_parent() -> None:
@@ -129,12 +134,12 @@ def lock_store(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "pleura.lock").open("a+", encoding="ascii")
     except OSError as error:
-        raise ServeError(f"store.folder {folder} cannot be written: {error.strerror}") from error
+        raise store_problem(folder, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise ServeError(f"another node is running on {folder}; stop it, or set store.folder") from error
+        raise ServeError(f"another node is running on {folder}; stop it, or set store.folder", passing=True) from error
     return lock
 
 
@@ -237,18 +242,22 @@ class Node:
     def supervise(self, stop: threading.Event) -> None:
         """Restart parts that end, until ``stop`` is set.
 
+        What a part takes for its configuration may be something that passes after all, and a node that has ended for it
+        stays away: only one that is not ready yet ends, and only after the same of the next starts.
+
         Raises:
-            ServeError: a part has ended for its configuration before the node was ready; it has said why.
+            ServeError: a part has ended for its configuration again and again before the node was ready; it has said
+                why.
         """
         while not stop.wait(0.2):
             now = time.monotonic()
             for part in self._parts:
                 if part.ended():
-                    if part.misconfigured and not self._ready:
-                        raise ServeError(f"the {part.name} cannot run with this configuration; see above")
                     part.plan_restart(now)
+                    if part.misconfigured >= _TRIES and not self._ready:
+                        raise ServeError(f"the {part.name} cannot run with this configuration; see above")
                 elif part.process is None and now >= part.start_at:
-                    part.start(now)
+                    part.start_again(now)
 
     def processes(self) -> dict[str, int]:
         """Process identifiers of the parts that run, by name."""

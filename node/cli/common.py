@@ -105,7 +105,7 @@ def database_opens(settings: Settings, stop: threading.Event) -> bool:
     try:
         return open_database(settings, stop, lambda sentence: click.echo(f"pleura: {sentence}", err=True))
     except ServeError as error:
-        fail(str(error), os.EX_CONFIG)
+        fail(str(error), error.exit_code)
 
 
 @contextmanager

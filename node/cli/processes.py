@@ -41,7 +41,7 @@ def serve(context: click.Context) -> None:
                 announcing.start()
                 node.supervise(stop)
         except (ServeError, BrokerError) as error:
-            fail(str(error), os.EX_CONFIG)
+            fail(str(error), error.exit_code)
         finally:
             stop.set()
             node.stop()

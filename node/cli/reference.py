@@ -19,7 +19,7 @@ Every command of `pleura` with its arguments and options, as `--help` prints the
 - **STUDY** is the number in the worklist (`'#3'`, quoted for the shell), an accession number, or a UID of the study, a
   series or an image. A name that fits two studies is refused.
 - **Exit status**: 0 is success, 1 an error or a check that is not ok, 2 a wrong option or setting, 78 a configuration
-  with which a part can never start ([operations](operations.md#starting)).
+  with which a part can never start, 69 what another start may get over ([operations](operations.md#starting)).
 - What a command changes is in the audit trail, with the user of the operating system.
 """
 

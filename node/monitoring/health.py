@@ -23,7 +23,7 @@ from config.tls import Tls
 from db import audit, audit_chain, audit_feed, notifications, rejected_associations
 from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
-from db.engine import connect, missing_columns, schema_problem
+from db.engine import connect, look_at_schema, missing_columns, schema_problem
 from db.errors import DatabaseURLError
 from db.holds import with_deliveries_on_hold
 from db.jobs import as_many_wait
@@ -173,18 +173,16 @@ def check_database(settings: Settings) -> Check:
     except DatabaseURLError as error:
         return Check("database", False, str(error), "correct database.url")
     try:
-        engine.connect().close()
-        problem = schema_problem(engine)
+        problem = look_at_schema(engine)
         missing = () if problem else missing_columns(engine)
     except SQLAlchemyError as error:
         found = connection_problem(error, engine.url)
         return Check("database", False, found.sentence, found.remedy)
     finally:
         engine.dispose()
-    if problem and "`pleura serve`" in problem:
-        return Check("database", True, problem)
-    if problem:
-        return Check("database", False, problem, "or restore the backup that was made before the upgrade")
+    if problem is not None:
+        remedy = "" if problem.migrates else "or restore the backup that was made before the upgrade"
+        return Check("database", problem.migrates, problem.sentence, remedy)
     if missing:
         lacks = f"it was made before the first release and lacks {', '.join(missing[:_COLUMNS])}: no job can be ended"
         return Check("database", False, lacks, "keep it aside, name an empty one, and send the studies again")

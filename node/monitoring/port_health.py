@@ -143,8 +143,8 @@ def _unusable(part: str, keys: str, load: Callable[[], object]) -> Check | None:
 
 
 def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool]]:
-    """Each part whose address cannot be bound while the node is stopped, and whether others have it (or it is no
-    address of this machine)."""
+    """Each part whose address cannot be bound while the node is stopped, and whether that may pass: others have the
+    port, or the address is not of this machine yet. What this user may not do lasts."""
     listener = settings.listener
     servers = (("admin", settings.admin), ("hl7", settings.hl7), ("dicomweb", settings.dicomweb))
     wanted = [(f"listener.{key}", listener.host, port) for key, port in listener.ports.items()]
@@ -152,7 +152,7 @@ def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool
     for key, host, port in wanted:
         problem = _problem_of_binding(key, host, port)
         if isinstance(problem, Check):
-            yield problem, False
+            yield problem, _binding_error(host, port) not in _NOT_ALLOWED
         elif problem:
             remedy = f"stop it, or set {key} to a free port"
             yield Check(_name(key), False, f"{host}:{port} is in use by another program", remedy), True
@@ -165,20 +165,31 @@ def _name(key: str) -> str:
     return _NAMES[key.partition(".")[0]]
 
 
-def _problem_of_binding(key: str, host: str, port: int) -> Check | bool:
-    """Whether the port is in use; a Check where no part could ever listen there."""
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM)
+
+
+def _binding_error(host: str, port: int) -> int | None:
+    """Why nothing could listen there now (errno(3)); 0 where it could, None where it is a name without an address."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except socket.gaierror:
+        return None
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return True
-        if error.errno in (errno.EACCES, errno.EPERM):
-            remedy = f"set {key} to 1024 or more, or allow it (CAP_NET_BIND_SERVICE)"
-            return Check(_name(key), False, f"this user may not listen on port {port}", remedy)
-        part = key.partition(".")[0]
-        remedy = f"set {part}.host to an address of this machine, or to 0.0.0.0 for all of them"
-        return Check(_name(key), False, f"{host} is no address of this machine", remedy)
-    return False
+        return error.errno
+    return 0
+
+
+def _problem_of_binding(key: str, host: str, port: int) -> Check | bool:
+    """Whether the port is in use; a Check where no part could listen there."""
+    error = _binding_error(host, port)
+    if error in _NOT_ALLOWED:
+        remedy = f"set {key} to 1024 or more, or allow it (CAP_NET_BIND_SERVICE)"
+        return Check(_name(key), False, f"this user may not listen on port {port}", remedy)
+    if error in (0, errno.EADDRINUSE):
+        return error == errno.EADDRINUSE
+    part = key.partition(".")[0]
+    remedy = f"set {part}.host to an address of this machine, or to 0.0.0.0 for all of them"
+    return Check(_name(key), False, f"{host} is no address of this machine", remedy)
 
 
 def _free(key: str, where: str, running: bool) -> Check | None:

@@ -85,9 +85,12 @@ class Pleura:
         return f"{self.host}:{self.port}".encode() in self.log_file.read_bytes()[self._started_at :]
 
     def check_alive(self) -> None:
-        """Raise with the log's end when the node has ended."""
+        """Raise with what this start said of itself, and the log's end, when the node has ended."""
         if self.process is None or self.process.poll() is not None:
-            raise AssertionError(f"pleura serve has ended: {self.log_file.read_text(errors='replace')[-4000:]}")
+            log = self.log_file.read_bytes()[self._started_at :].decode(errors="replace")
+            said = [line for line in log.splitlines() if line.startswith(("pleura: ", "Waiting for "))]
+            code = None if self.process is None else self.process.returncode
+            raise AssertionError("\n".join([f"pleura serve has ended with {code}:", *said, "...", log[-4000:]]))
 
     def parts(self) -> dict[str, int]:
         """Process ids of the parts that run now, by name."""

@@ -60,7 +60,7 @@ def ended(config: Path) -> tuple[int, list[str]]:
 def test_a_port_that_is_taken_ends_the_start(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
     with socket.create_server(("127.0.0.1", values["listener"]["port"])):
         code, output = ended(configured(tmp_path, values))
-    assert code == os.EX_CONFIG
+    assert code == os.EX_UNAVAILABLE, "a service manager tries again: the port may be free then"
     (sentence,) = output
     assert f"127.0.0.1:{values['listener']['port']} is in use by another program" in sentence
 
@@ -82,7 +82,6 @@ def test_each_port_is_looked_at(tmp_path: Path, values: dict[str, dict[str, Any]
     [
         ("models", "active", ["no-such-model"], "no-such-model"),
         ("listener", "host", "192.0.2.1", "192.0.2.1 is no address of this machine"),
-        ("database", "url", "postgresql://u@no-such-host.invalid/pleura", "cannot be resolved"),
         ("database", "url", "mysql://u@localhost/pleura", "not supported"),
         (
             "admin",
@@ -204,20 +203,58 @@ def socket_folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("code", "ends"), [(os.EX_CONFIG, True), (1, False)])
-def test_a_part_that_is_misconfigured_ends_the_start(
+def test_a_part_that_is_misconfigured_at_each_start_ends_that_of_the_node(
     tmp_path: Path, values: dict[str, dict[str, Any]], code: int, ends: bool
 ) -> None:
+    tries = tmp_path / "tries"
+    program = f"open({str(tries)!r}, 'a').write('.'); raise SystemExit({code})"
+    node, part, stop = _one_part(tmp_path, values, program)
+    threading.Timer(6.0, stop.set).start()
+    if ends:
+        with pytest.raises(ServeError, match="the worker cannot run") as raised:
+            node.supervise(stop)
+        assert (raised.value.exit_code, tries.read_text()) == (os.EX_CONFIG, "...")
+    else:
+        node.supervise(stop)
+    stop.set()
+    node.stop()
+    assert part.pause > 1
+
+
+def test_a_part_that_was_wrong_about_its_configuration_once_leaves_the_node_alone(
+    tmp_path: Path, values: dict[str, dict[str, Any]]
+) -> None:
+    """As in the outage of a database of which it heard something that it did not know."""
+    once = tmp_path / "once"
+    program = (
+        f"import os, time; os.mkdir({str(once)!r}) or exit(78) if not os.path.exists({str(once)!r}) else time.sleep(60)"
+    )
+    node, part, stop = _one_part(tmp_path, values, program)
+    threading.Timer(4.0, stop.set).start()
+    node.supervise(stop)
+    assert part.process is not None
+    assert part.process.poll() is None, "it was started again"
+    node.stop()
+
+
+def test_a_part_that_the_machine_cannot_start_now_is_started_later(
+    tmp_path: Path, values: dict[str, dict[str, Any]]
+) -> None:
+    program = tmp_path / "program"
+    node, part, stop = _one_part(tmp_path, values, "raise SystemExit(1)")
+    part.command = [str(program)]
+    threading.Timer(2.5, program.symlink_to, ["/bin/cat"]).start()
+    threading.Timer(6.0, stop.set).start()
+    node.supervise(stop)
+    assert part.started_at > 0
+    node.stop()
+
+
+def _one_part(tmp_path: Path, values: dict[str, dict[str, Any]], program: str) -> tuple[Node, Part, threading.Event]:
+    """A node whose only part is started, with an event that stops it."""
     node = Node(load(configured(tmp_path, values)))
-    part = Part("worker", [sys.executable, "-c", f"raise SystemExit({code})"])
+    part = Part("worker", [sys.executable, "-c", program])
     node._parts = [part]
     part.start(0.0)
     assert part.process is not None
-    part.process.wait(60)
-    stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
-    if ends:
-        with pytest.raises(ServeError, match="the worker cannot run"):
-            node.supervise(stop)
-    else:
-        node.supervise(stop)
-    node.stop()
+    return node, part, threading.Event()
