@@ -14,9 +14,15 @@ from db.replaced_instances import replace_older
 from db.states import DeliveryState, JobState
 from db.transitions import event, lock_study, move, write_events
 
+_AND = "; "  # so the page splits what it translates
+_LONGEST_REASONS = 2000  # a peer may send any number of rejection notes, each in words of its own
+
 
 def hold_reason_of(study: Row[Any]) -> str | None:
-    """Why nothing that was made for a study may leave: it is held, or its patient was corrected; None where it may."""
+    """Why nothing that was made for a study may leave: it is held, its patient was corrected, or both; None where it
+    may."""
+    if study.on_hold and study.correction:
+        return f"{study.hold_reason}{_AND}{study.correction}"
     return str(study.hold_reason) if study.on_hold else str(study.correction) or None
 
 
@@ -29,8 +35,10 @@ def is_on_hold(study: Any) -> ColumnElement[bool]:
 
 
 def reason_of_hold(study: Any) -> ColumnElement[str]:
-    """Why, as an expression; empty where it is not on hold."""
-    return case((study.on_hold.is_(True), study.hold_reason), else_=study.correction)
+    """:func:`hold_reason_of` as an expression; empty where it is not on hold."""
+    both = study.hold_reason + _AND + study.correction
+    held = study.on_hold.is_(True)
+    return case((and_(held, study.correction != ""), both), (held, study.hold_reason), else_=study.correction)
 
 
 def stays_here(study: Any, kind: Any) -> ColumnElement[bool]:
@@ -57,7 +65,8 @@ _JOBS_ON_HOLD = (JobState.QUEUED, JobState.RETRYING)
 
 
 def hold(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
-    """Hold a study, its waiting jobs and its waiting deliveries. A study that is on hold already stays as it is.
+    """Hold a study, its waiting jobs and its waiting deliveries. One that is on hold already gets a further reason:
+    whoever releases it must know them all.
 
     What is running goes on; what it leaves is held when it is written.
 
@@ -66,8 +75,9 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
     """
     study = lock_study(connection, study_id)
     if study.on_hold:
+        _add_reason(connection, study, reason, actor, now)
         return
-    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(on_hold=True, hold_reason=reason))
+    _write_reason(connection, study_id, reason)
     write_events(connection, [event(study_id, "study", study_id, "released", "on_hold", reason, actor, now)])
     take_back_comparisons(connection, study.study_instance_uid, "is on hold", actor, now)
     for job in _locked(connection, tables.Job, study_id, _JOBS_ON_HOLD):
@@ -75,6 +85,18 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
     for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.PENDING,)):
         values: dict[str, Any] = {"error": reason, "on_hold_with_study": True}
         move(connection, "delivery", delivery, DeliveryState.ON_HOLD, cause=reason, actor=actor, now=now, **values)
+
+
+def _add_reason(connection: Connection, study: Row[Any], reason: str, actor: str, now: datetime) -> None:
+    reasons = f"{study.hold_reason}{_AND}{reason}" if study.hold_reason else reason
+    if reason in study.hold_reason or len(reasons) > _LONGEST_REASONS:
+        return
+    _write_reason(connection, study.id, reasons)
+    write_events(connection, [event(study.id, "study", study.id, "on_hold", "on_hold", reason, actor, now)])
+
+
+def _write_reason(connection: Connection, study_id: int, reason: str) -> None:
+    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(on_hold=True, hold_reason=reason))
 
 
 def with_deliveries_on_hold(connection: Connection, limit: int) -> tuple[int, ...]:

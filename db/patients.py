@@ -343,11 +343,15 @@ def _put_on_hold(connection: Connection, study_id: int, reason: str, actor: str,
         mark_to_correct(connection, row, row.state, reason, actor, now)
 
 
+TO_CORRECT = " It was sent before and must be corrected there."
+"""The end of what is told of a delivery by :func:`mark_to_correct`, until it is sent again."""
+
+
 def mark_to_correct(
     connection: Connection, delivery: Row[Any], state: DeliveryState, reason: str, actor: str, now: datetime
 ) -> None:
     """Tell of a delivery in ``state`` that the destination holds it under the former patient."""
-    words = f"{reason} It was sent before and must be corrected there."
+    words = f"{reason}{TO_CORRECT}"
     connection.execute(update(tables.Delivery).where(tables.Delivery.id == delivery.id).values(error=words))
     told = event(delivery.study_id, "delivery", delivery.id, state.value, state.value, words, actor, now)
     write_events(connection, [told])

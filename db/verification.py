@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, or_, select, update
 
 from db import tables
+from db.patients import TO_CORRECT
 from db.records import Unverified
 from db.states import DeliveryState
 from db.transitions import move
@@ -108,8 +109,18 @@ def _unverified(row: Row[Any], attempts: int, transaction_uid: str) -> Unverifie
 
 
 def verified(connection: Connection, asked: Unverified, now: datetime) -> bool:
-    """The destination holds the object; False where another question or a person has been quicker."""
-    return _end(connection, asked, DeliveryState.VERIFIED, "destination holds it", now, error="", verified_at=now)
+    """The destination holds the object; False where another question or a person has been quicker.
+
+    What must be corrected there stays to be told.
+    """
+    kept = {"error": _told_of(""), "verified_at": now}
+    return _end(connection, asked, DeliveryState.VERIFIED, "destination holds it", now, **kept)
+
+
+def _told_of(note: str) -> ColumnElement[str]:
+    """``note``, but what a destination must correct outlasts any note on verification."""
+    error = tables.Delivery.error
+    return case((error.endswith(TO_CORRECT), error), else_=note)
 
 
 def postpone(connection: Connection, asked: Unverified, note: str, due: datetime | None, missing: int = 0) -> bool:
@@ -118,7 +129,7 @@ def postpone(connection: Connection, asked: Unverified, note: str, due: datetime
     ``missing``: how often the destination has answered since that it does not hold the object. A Storage Commitment
     report may come before the one who has asked notes that there is none yet; that note then changes nothing.
     """
-    values: dict[str, Any] = {"error": note, "verify_due_at": due, "verify_missing": asked.missing + missing}
+    values: dict[str, Any] = {"error": _told_of(note), "verify_due_at": due, "verify_missing": asked.missing + missing}
     delivery = tables.Delivery
     done = connection.execute(
         update(delivery)

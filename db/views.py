@@ -119,8 +119,9 @@ SELECT
     s.state,
     s.priority,
     s.analysis,
-    s.on_hold,
-    CASE WHEN s.on_hold THEN s.hold_reason ELSE s.reason END AS reason,
+    s.on_hold OR s.correction <> '' AS on_hold,
+    CASE WHEN s.on_hold AND s.correction <> '' THEN s.hold_reason || '; ' || s.correction
+        WHEN s.on_hold THEN s.hold_reason WHEN s.correction <> '' THEN s.correction ELSE s.reason END AS reason,
     s.stat,
     s.first_received_at AS received_at,
     s.due_at,

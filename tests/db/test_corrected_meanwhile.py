@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from db import deliveries, holds, jobs, studies
+from sqlalchemy import text
+
+from db import deliveries, holds, jobs, studies, verification
 from db.database import Database
-from db.patients import PatientIdentifier, PatientUpdate
+from db.patients import TO_CORRECT, PatientIdentifier, PatientUpdate
 from db.queries import study_details
 from db.records import Outcome
 from db.shown_records import StudyDetail
@@ -91,3 +93,50 @@ def test_a_name_that_was_only_spelled_in_capitals_runs_nothing_again(database: D
     assert database.write(jobs.claim, job_id, "w1", NOW, HOUR) is not None
     receive_message(database, message(1, patient=corrected(name="DOE^JANE^^")), NOW)
     assert database.write(jobs.finish, job_id, "w1", Outcome(), NOW) == ()
+
+
+def test_a_study_that_is_held_and_corrected_shows_both_reasons(database: Database) -> None:
+    finished(database)
+    study_id = study_of(database)
+    database.write(holds.hold, study_id, "ask the ward", "ann", NOW)
+    merge(database)
+    row = detail_of(database).row
+    assert row.on_hold
+    assert row.hold_reason.startswith("ask the ward; The hospital has corrected this patient")
+    with database.engine.connect() as connection:
+        shown = connection.execute(text("SELECT on_hold, reason FROM worklist")).one()
+    assert (bool(shown.on_hold), shown.reason) == (True, row.hold_reason)
+
+
+def test_a_further_reason_to_hold_is_shown_once_beside_the_first(database: Database) -> None:
+    """Whoever releases a study for the one must not let the other pass unseen: an image of another patient."""
+    finished(database)
+    study_id = study_of(database)
+    for reason in ("ask the ward", "another patient", "ask the ward", "another patient"):
+        database.write(holds.hold, study_id, reason, "ann", NOW)
+    detail = detail_of(database)
+    assert detail.row.hold_reason == "ask the ward; another patient"
+    told = [(one.from_state, one.to_state, one.cause) for one in detail.events if one.entity == "study"][-2:]
+    assert told == [("released", "on_hold", "ask the ward"), ("on_hold", "on_hold", "another patient")]
+    for number in range(1000):
+        database.write(holds.hold, study_id, f"note {number}", "peer", NOW)
+    assert len(detail_of(database).row.hold_reason) <= 2000
+    database.write(holds.release, study_id, "ann", NOW)
+    assert detail_of(database).row.hold_reason == ""
+
+
+def test_what_must_be_corrected_there_outlasts_its_verification(database: Database) -> None:
+    _, (first, _) = finished(database)
+    assert database.write(deliveries.claim, first, "d1", NOW, HOUR) is not None
+    assert database.write(deliveries.sent, first, "d1", NOW, MINUTE)
+    merge(database)
+    told = detail_of(database).deliveries[0].error
+    assert told.endswith(TO_CORRECT)
+    due = NOW + MINUTE
+    (asked,) = database.write(verification.claim, first, "1.2.3", due, MINUTE)
+    assert database.write(verification.postpone, asked, "not verified yet: busy", due, 0)
+    assert detail_of(database).deliveries[0].error == told
+    (asked,) = database.write(verification.claim, first, "1.2.4", due, MINUTE)
+    assert database.write(verification.verified, asked, due)
+    delivery = detail_of(database).deliveries[0]
+    assert (delivery.state, delivery.error) == (DeliveryState.VERIFIED, told)
