@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -13,21 +14,24 @@ from models.manifest import verify_digest
 from models.model_spec import Activation, ModelKind, ModelSpec
 from models.radiograph.contrast import letterbox_for, prepare
 from models.remote.findings_server import FindingsServer
-from models.runtime.executor import Device, Executor, ModelOutputError, Outputs
-from models.runtime.loading import load
+from models.runtime.executor import Device, Executor, ModelOutputError, Outputs, library_of
+from models.runtime.loading import load, ways
 
 PROBE_SHAPES = ((640, 512), (512, 640), (600, 600))
 BATCH_TOLERANCE = 1e-4
+WAYS_TOLERANCE = 1e-3
 _SEED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What a model did with drawn images: seconds for one image, and the range of each output."""
+    """What a model did with drawn images: seconds for one image, the range of each output, and how far two libraries
+    that may run it are ``apart`` (None: there is one file, or TensorFlow is not installed)."""
 
     spec: ModelSpec
     seconds: float
     ranges: dict[str, tuple[float, float]]
+    apart: float | None = None
 
 
 def examine(spec: ModelSpec, clock: Callable[[], float], *, device: Device = "auto", threads: int = 0) -> Examination:
@@ -37,7 +41,7 @@ def examine(spec: ModelSpec, clock: Callable[[], float], *, device: Device = "au
         ManifestError: the file has another digest.
         ModelLoadError: it cannot be loaded or takes another input than the manifest says.
         ModelOutputError: an answer has the wrong shape, is NaN, lies outside of [0, 1], never changes, or depends on
-            what else is in the batch.
+            what else is in the batch, or TensorFlow answers otherwise than ONNX Runtime.
     """
     verify_digest(spec)
     if spec.kind is ModelKind.FINDINGS:
@@ -52,7 +56,26 @@ def examine(spec: ModelSpec, clock: Callable[[], float], *, device: Device = "au
     _same_in_any_batch(spec, alone, together)
     _not_constant(spec, together)
     ranges = {name: (float(array.min()), float(array.max())) for name, array in together.items() if array.size}
-    return Examination(spec, seconds, ranges)
+    return Examination(spec, seconds, ranges, _apart(spec))
+
+
+def _apart(spec: ModelSpec) -> float | None:
+    """How far the answers of TensorFlow are from those of ONNX Runtime, where a network has a file for both.
+
+    ONNX Runtime runs on the CPU, TensorFlow where it can: a worker with a GPU does so.
+    """
+    known = list(ways(spec))
+    exported = next((way for way in known if library_of(way) == "ONNX Runtime"), None)
+    graph = next((way for way in known if library_of(way) == "TensorFlow"), None)
+    if exported is None or graph is None or find_spec("tensorflow") is None or find_spec("keras") is None:
+        return None
+    apart = compare(spec, load(exported, device="cpu"), load(graph))
+    if not apart <= WAYS_TOLERANCE:
+        raise ModelOutputError(
+            f"{spec.name}: {graph.file.name} in TensorFlow answers otherwise than {exported.file.name} in ONNX Runtime "
+            f"(by up to {apart:.2g}, {WAYS_TOLERANCE:g} is allowed)"
+        )
+    return apart
 
 
 def _examined_server(spec: ModelSpec, clock: Callable[[], float]) -> Examination:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.examination import compare
+from models.examination import compare, examine
 from models.manifest import ManifestError, read_manifest, verify_digest
 from models.model_registry import BUNDLED
 from models.model_spec import ModelSpec
-from models.runtime.executor import ModelLoadError
+from models.runtime.executor import ModelLoadError, ModelOutputError
 from models.runtime.loading import ways
 
 keras = pytest.importorskip("keras", reason="Keras is missing: pip install '.[train]'")
@@ -88,6 +89,20 @@ def test_a_graph_that_was_changed_is_noticed(gate: ModelSpec) -> None:
     gate.keras.unlink()
     with pytest.raises(ManifestError, match=r"there is no file .*chest-gate\.keras\.json"):
         read_manifest(gate.file.with_suffix(".toml"))
+
+
+def test_a_graph_that_answers_otherwise_is_noticed_where_models_are_verified(gate: ModelSpec) -> None:
+    assert gate.keras is not None
+    apart = examine(gate, lambda: 0.0, device="cpu").apart
+    assert apart is not None
+    assert apart < TOLERANCE
+    graph = json.loads(gate.keras.read_text())
+    name = next(path for path, place in graph["weights"].items() if "at" in place)
+    graph["weights"][name] = {"value": 0.25}
+    gate.keras.write_text(json.dumps(graph))
+    changed = replace(gate, keras_digest=hashlib.sha256(gate.keras.read_bytes()).hexdigest())
+    with pytest.raises(ModelOutputError, match=r"chest-gate.keras.json in TensorFlow answers otherwise"):
+        examine(changed, lambda: 0.0, device="cpu")
 
 
 def test_no_code_of_a_graph_runs(gate: ModelSpec) -> None:
