@@ -222,8 +222,8 @@ class _Notes:
         # An archive that has followed a note need not show it.
         later = None if destination is None or delivery.kind == NOTE else verify_after(destination)
         self.steps.append((deliveries.sent, (delivery.id, self.tools.worker, self.tools.clock(), later)))
-        values = (delivery.id, delivery.kind, delivery.destination, receipt.note)
-        self.lines.append((logging.INFO, "delivery %d: %s sent to %s %s", values))
+        where = f"{delivery.destination} {receipt.note}".rstrip()
+        self.lines.append((logging.INFO, "delivery %d: %s sent to %s", (delivery.id, delivery.kind, where)))
 
     def failed(self, delivery: Delivery, receipt: Receipt) -> None:
         """It is not sent again."""

@@ -18,6 +18,7 @@ from node.web.formatting import NAME_HIDDEN, cell
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import View, view_of
 from node.web.translatable import gettext_noop
+from workers.notifications.channel import NOTICE
 from workers.services.actions import Actions
 
 MOST_EXPORTED = 10_000
@@ -45,6 +46,8 @@ _COLUMNS: dict[str, Callable[[WorklistRow], object]] = {
     "deliveries_arrived": lambda row: row.deliveries_arrived,
     "deliveries_open": lambda row: row.deliveries_open,
     "deliveries_failed": lambda row: row.deliveries_failed,
+    # In each row: a sheet is sorted, cut and passed on.
+    "notice": lambda _: NOTICE,
 }
 
 _CHANGES: dict[str, Callable[[Actions, int, str], object]] = {

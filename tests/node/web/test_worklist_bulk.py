@@ -24,6 +24,7 @@ def test_what_is_filtered_is_exported_in_its_order(site: Site) -> None:
     assert [row["patient_name"] for row in rows] == ["Ferrante^Lucia", "Haddad^Samir", "Okafor^Daniel"]
     assert rows[2]["findings"].startswith("pneumothorax 0.9")
     assert rows[2]["received_at"].endswith("+00:00")
+    assert {row["notice"] for row in rows} == {"Research use only. Pleura is not a medical device."}
     assert [row["patient_id"] for row in _rows(client.get("/worklist.csv?q=okafor").text)] == ["K-20418"]
     assert "Export worklist" in site.logged_in("admin").get("/audit").text
     assert "/worklist.csv?q=okafor" in client.get("/?q=okafor").text
