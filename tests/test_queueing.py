@@ -13,9 +13,10 @@ import pytest
 from benchmarks.queueing import Measured, Service, compared, erlang_c, predict, read_jobs, waits_of
 from db import jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.leases import LEASE
 from tests.db.examples import NOW, outcome, record
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 
 

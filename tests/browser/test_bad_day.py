@@ -23,13 +23,13 @@ import pytest
 import tomli_w
 from sqlalchemy import create_engine
 
-from db.engine import migrate
 from db.user_tables import Role
 from db.users import Accounts
 from tests import postgres
 from tests.browser.test_browser import node_modules
 from tests.integration.pleura import Pleura, handwritten_network
 from tests.integration.studies import frontal
+from tests.migrated import migrate
 from tests.node.web.conftest import CHEAP
 from tests.node.web.demo import PASSWORD
 from tests.orthanc import wait_until

@@ -18,7 +18,7 @@ import pytest
 from config.settings import load
 from db import jobs, notifications
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -26,6 +26,7 @@ from db.records import Outcome
 from db.states import Priority
 from tests.commands import record_instance
 from tests.db.examples import PIPELINE, finding, received
+from tests.migrated import migrate
 from tests.node.hl7.messages import Sender, correction, order, report
 from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until

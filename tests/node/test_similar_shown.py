@@ -11,12 +11,13 @@ from click.testing import CliRunner
 
 from db import jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import SimilarRecord
 from models.contract import Finding, ModelUse, Prediction, SimilarCase
 from models.model_spec import Code
 from node.cli.main import cli
 from tests.db.examples import NOW, claim, finding, outcome, record
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from workers.job_outcome import finding_records
 from workers.results.identity import Identity

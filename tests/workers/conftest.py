@@ -14,8 +14,9 @@ import pytest
 
 from config.settings import Settings, Store
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 
 

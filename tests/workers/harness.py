@@ -21,10 +21,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from config.settings import Settings, load
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import ReceivedInstance, Route
 from tests.commands import record_instance
 from tests.db.recorded import queue_counts
+from tests.migrated import migrate
 from tests.orthanc import Orthanc, wait_until
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker

@@ -26,7 +26,7 @@ from config.routing import RoutingRule
 from config.settings import Results, Settings, Site, Store, Workers
 from db import jobs, repeated_instances, studies
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.records import Job, Outcome, PatientIdentity, ReceivedInstance, ResultRecord, Route, StudyFacts, TriageDecision
 from db.shown_records import StudyDetail
@@ -36,6 +36,7 @@ from models.model_spec import Code, Mode
 from models.runtime.executor import ModelUnavailableError
 from tests.commands import record_instance
 from tests.fakes import OneByOne, RecordingTaskQueue
+from tests.migrated import migrate
 from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from config.settings import Settings, Store, Workers
 from db import jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import Route
 from db.states import JobState
 from db.tables import Event, Job
@@ -26,6 +26,7 @@ from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.runtime.executor import ModelUnavailableError
 from tests.db.examples import MINUTE, NOW, PIPELINE, record
+from tests.migrated import migrate
 from tests.models.samples import chestlike, classifier_graph, manifest
 from tests.rules import NO_RULES
 from tests.workers.builders import FakeClock

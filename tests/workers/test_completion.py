@@ -18,7 +18,7 @@ from config.destinations import Destination
 from config.settings import Settings, Site, Store
 from db import holds, jobs, rejection_notes, repeated_instances, studies
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
@@ -27,6 +27,7 @@ from db.shown_records import StudyDetail
 from models.model_spec import Code
 from models.pipeline import Pipeline
 from tests.commands import receive_message, record_instance, study_facts
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, finding
 from tests.workers.harness import CR, radiograph

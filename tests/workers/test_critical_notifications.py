@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from config.triage import Triage
 from db import feedback, jobs, study_status
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.order_tables import NotificationRow
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -22,6 +22,7 @@ from db.states import Priority
 from db.study_rules import NotificationRules
 from db.user_tables import Verdict
 from tests.commands import record_instance, record_triage, study_facts
+from tests.migrated import migrate
 from tests.rules import rules_that_notify
 from tests.workers.builders import NOON, finding
 from workers.triage import decide

@@ -22,12 +22,13 @@ from config.settings import Settings, Workers, load
 from db import jobs
 from db.database import Database
 from db.destinations import DestinationLeases, Lease
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import Outcome, ResultRecord
 from db.states import JOBS
 from tests.commands import record_instance
 from tests.db.examples import received
 from tests.fakes import RecordingTaskQueue
+from tests.migrated import migrate
 from tests.orthanc import wait_until
 from tests.rules import NO_RULES
 from tests.workers.builders import FakeClock

@@ -12,12 +12,13 @@ from sqlalchemy import event
 
 from db import erasures, jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.errors import RecordNotFoundError
 from db.records import Outcome, ResultRecord
 from node.dicom.instance_store import InstanceStore
 from tests.commands import record_instance
 from tests.db.examples import MINUTE, PIPELINE, received
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.viewers.phantoms import Look, as_bytes, radiograph
 from tests.workers.builders import NOON

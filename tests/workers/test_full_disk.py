@@ -13,10 +13,11 @@ import pytest
 from config.settings import Settings, Store
 from db import deliveries, jobs, studies
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.records import ResultRecord, StudyFacts, TriageDecision
 from tests.db.examples import NOW, claim, finished, received, record
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from workers.enqueue import TaskQueue
 from workers.job_outcome import EncodedResult

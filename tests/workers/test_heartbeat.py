@@ -10,9 +10,10 @@ from sqlalchemy.exc import OperationalError
 
 from db import jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.leases import LEASE
 from tests.db.examples import NOW, outcome, record
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.builders import FakeClock
 from workers.heartbeat import BEAT_SECONDS, Heartbeat

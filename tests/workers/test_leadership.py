@@ -9,7 +9,8 @@ import pytest
 
 from db import scheduler_lease
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, FakeClock
 from workers.leadership import LEASE_SECONDS, Leadership

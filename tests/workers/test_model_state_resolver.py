@@ -14,7 +14,7 @@ from config.destinations import Destination
 from config.settings import Models, Settings, Store, Workers
 from db import jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.model_states import ModelState, set_model_state
 from db.queries import study_details
 from db.queries.statistics import Statistics
@@ -22,6 +22,7 @@ from db.records import ReceivedInstance
 from db.shown_records import JobDetail, ResultDetail
 from models.contract import ModelInput, Spacing
 from tests.commands import record_instance
+from tests.migrated import migrate
 from tests.models.samples import classifier_graph, manifest
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON

@@ -12,9 +12,10 @@ import workers
 from config.settings import Settings, Site, Store
 from db import jobs, notifications
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import Outcome, ReceivedInstance
 from tests.commands import record_instance
+from tests.migrated import migrate
 from tests.workers.builders import NOON, finding
 from workers.open_database import database_of, rules_of, triage_study
 

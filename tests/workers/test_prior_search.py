@@ -16,13 +16,14 @@ from config.settings import Eligibility, Settings
 from db import erasures
 from db import priors as store
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.patients import PatientIdentifier, PatientRules
 from db.priors import WantedPrior
 from db.queries.study_details import study_detail
 from node.monitoring.routing_health import check_comparisons
 from tests.commands import record_instance
 from tests.db.examples import NOW, PIPELINE, received
+from tests.migrated import migrate
 from tests.ports import free_port
 from tests.rules import NO_RULES
 from workers.prior_search import candidates, prior_search

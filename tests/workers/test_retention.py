@@ -13,10 +13,11 @@ from sqlalchemy.exc import OperationalError
 
 from db import deliveries, holds, jobs, studies
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import retention, study_details
 from db.records import ExpiredStudy, NotEligible, Outcome, ReceivedInstance, ResultRecord
 from tests.commands import record_instance
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON

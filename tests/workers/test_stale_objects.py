@@ -18,13 +18,14 @@ from config.destinations import Destination
 from config.settings import Settings, Site, Store
 from db import deliveries, jobs, rejection_notes
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.records import FOR_SAFETY, NOTE, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StaleObject
 from node.dicom.received_documents import read_document
 from node.dicom.rejection_notes import rejection_of
 from tests.commands import record_instance
 from tests.db.examples import deliveries_of
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph

@@ -18,7 +18,7 @@ from config.destinations import Destination
 from config.settings import Settings, Store
 from db import holds, jobs
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.errors import DuplicateResultError
 from db.queries import study_details
 from db.records import ReceivedInstance
@@ -26,6 +26,7 @@ from db.shown_records import JobDetail
 from db.states import JobState
 from models.contract import ModelInput, Prediction
 from tests.commands import record_instance
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.fallible_worker import PIPELINE, MadeUpNetwork, Points
 from tests.workers.harness import CR, radiograph

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, event, func, select
 
 from config.settings import Settings
 from db.database import Database
-from db.engine import WRITING, connect, migrate
+from db.engine import WRITING, connect
 from db.prepared_statements import Prepared
 from db.records import StudyFacts, TriageDecision
 from db.states import StudyState
@@ -28,6 +28,7 @@ from models.model_spec import Mode
 from tests.commands import record_instance
 from tests.db.examples import PIPELINE, received
 from tests.fakes import RecordingTaskQueue
+from tests.migrated import migrate
 from tests.workers.builders import NOON, FakeClock
 from tests.workers.test_analysis import EQUIPMENT, FakePredictor, positive, small_object
 from tests.workers.test_scheduler import SUMMARY

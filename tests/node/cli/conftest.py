@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 
 from config.settings import load
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 
 

@@ -16,9 +16,10 @@ from sqlalchemy import Engine
 
 from config.settings import load
 from db.audit import AuditEntry, AuditTrail
-from db.engine import connect, migrate
+from db.engine import connect
 from node.cli.main import cli
 from node.monitoring.health import check_audit
+from tests.migrated import migrate
 
 NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 Run = Callable[..., Result]

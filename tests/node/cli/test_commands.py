@@ -25,11 +25,12 @@ from pydicom.uid import (
 )
 
 from config.settings import load
-from db.engine import connect, migrate
+from db.engine import connect
 from node.cli.common import SERVICES, stop_on_signals
 from node.cli.main import COMMANDS, cli
 from node.cli.results import _print
 from node.cli.user import _ask_password
+from tests.migrated import migrate
 
 Run = Callable[..., Result]
 

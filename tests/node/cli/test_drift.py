@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from db import feedback
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.user_tables import Verdict
 from node.cli.main import cli
 from tests.db.queries.test_monitoring import Weeks, scored
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 
 

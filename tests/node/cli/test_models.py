@@ -12,10 +12,11 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from config.settings import load
-from db.engine import connect, migrate
+from db.engine import connect
 from db.model_states import latest_switches
 from models.manifest import file_digest
 from node.cli.main import cli
+from tests.migrated import migrate
 from tests.models.samples import classifier_graph, manifest
 from tests.models.training.keras_or_skip import require_keras
 

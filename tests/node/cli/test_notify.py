@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from config.settings import load
 from db import notifications
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import TriageDecision
 from db.states import Analysis, Priority
 from node.cli.main import cli
@@ -22,6 +22,7 @@ from node.monitoring.health import check_channel, examine
 from node.monitoring.port_health import check_hl7
 from tests.commands import record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
+from tests.migrated import migrate
 from tests.rules import rules_that_notify
 from tests.workers.notifications.receivers import hospital, mail, web
 from workers.notifications.channels import notification_rules

@@ -13,10 +13,11 @@ from click.testing import CliRunner, Result
 
 from config.settings import load
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import NotEligible, ReceivedInstance
 from node.cli.main import cli
 from tests.commands import record_instance
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.simulation.rooms import scenario
 

@@ -20,7 +20,7 @@ from config.routing import RoutingRule
 from config.settings import Eligibility, Models
 from config.tls import Tls
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.group_commit import GroupCommit
 from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy
@@ -30,6 +30,7 @@ from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.storage_scp import StorageScp
+from tests.migrated import migrate
 from tests.models.samples import set_elements
 from tests.rules import NO_RULES
 from workers.clock import utc_now

@@ -19,12 +19,13 @@ from pydicom.uid import generate_uid
 from config.listener import Listener
 from config.settings import Eligibility
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
 from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.spool import StoreCommand, file_preface
 from tests.fuzz.peer import DEFLATED, EXPLICIT, Peer
+from tests.migrated import migrate
 from tests.node.dicom.listening import PIPELINE, Listening, chest, listening
 from tests.node.dicom.test_received_header import encoded
 from tests.rules import NO_RULES

@@ -12,11 +12,12 @@ from sqlalchemy.exc import OperationalError
 from db import audit_chain
 from db.audit import AuditEntry, AuditFilter, AuditTrail, write_entry
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.records import ReceivedInstance
 from node.dicom.received_transfers import ReceivedTransfers, write_missing, write_transfers
 from node.dicom.spool import StoreCommand
 from tests.db.examples import received, record
+from tests.migrated import migrate
 from tests.orthanc import wait_until
 from tests.rules import NO_RULES
 

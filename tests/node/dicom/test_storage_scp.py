@@ -26,12 +26,13 @@ from sqlalchemy.exc import OperationalError
 from config.listener import Listener, Peer
 from db import instances
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.job_dispatcher import JobDispatcher
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
 from tests.fakes import RecordingTaskQueue
 from tests.fuzz.peer import Peer as RawPeer
+from tests.migrated import migrate
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
 from tests.node.dicom.test_received_header import encoded
 from tests.peers import skip_without_peers

@@ -17,12 +17,13 @@ from sqlalchemy import Engine, text
 
 from config.destinations import Destination
 from config.settings import Settings
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries.own_results import OwnResult, ResultKeys
 from db.user_tables import Role
 from db.users import Accounts
 from node.dicom.own_results import OwnResults
 from node.dicomweb.app import SPOOL, run_dicomweb
+from tests.migrated import migrate
 from tests.node.web.demo import CASES, Demo
 from workers.clock import utc_now
 

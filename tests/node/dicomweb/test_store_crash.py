@@ -15,9 +15,10 @@ from pydicom import dcmread
 from sqlalchemy import text
 
 from config.settings import load
-from db.engine import connect, migrate
+from db.engine import connect
 from db.user_tables import Role
 from db.users import Accounts
+from tests.migrated import migrate
 from tests.node.dicom.listening import chest
 from tests.node.dicomweb.conftest import SENDER, DicomWeb
 from tests.node.dicomweb.test_store import RELATED, body_of, file_of, post

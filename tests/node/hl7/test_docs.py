@@ -11,12 +11,13 @@ from typing import Any
 from config.notifications import HL7Notification, Notifications
 from config.settings import Settings, Site
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.states import Priority
 from node.hl7.receiver import Receiver
 from tests.commands import study_facts
 from tests.db.examples import NOW, finished, study_of
+from tests.migrated import migrate
 from tests.node.hl7.messages import Answer
 from tests.rules import NO_RULES
 from tests.workers.notifications.test_channels import NOTIFICATION

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from config.hl7 import HL7
 from config.settings import Settings, Store
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.states import Priority
@@ -26,6 +26,7 @@ from node.hl7.interpretation import interpret
 from node.hl7.receiver import Receiver
 from tests.commands import record_instance, study_facts
 from tests.db.examples import NOW, finished, received, record, study_of
+from tests.migrated import migrate
 from tests.node.hl7.messages import PATIENT, Answer, correction, merge, message, order, report
 from tests.rules import NO_RULES
 from workers.hl7.message import MessageError, read_message

@@ -26,7 +26,7 @@ from config.destinations import Destination
 from config.settings import Admin, Settings, Site, Store
 from db import deliveries, holds, jobs, verification
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.user_tables import Role
@@ -37,6 +37,7 @@ from models.model_spec import Code
 from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
 from tests.db.examples import deliveries_of
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.results.sources import lung_fields
 from workers.image_measures import measures_of

@@ -14,7 +14,8 @@ from config.settings import Admin, Settings
 from config.triage import Triage
 from db.audit import AuditTrail, RecordedEntry
 from db.audit_events import AuditEvent
-from db.engine import connect, migrate
+from db.engine import connect
+from tests.migrated import migrate
 from workers.audit.activity import application_activity
 from workers.worker_id import host_name
 

@@ -25,9 +25,10 @@ from db import audit_feed
 from db.audit import AuditEntry, AuditTrail
 from db.audit_chain import anchors_in
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from tests.certificates import Certificates, certificates
 from tests.db.conftest import MEMORY
+from tests.migrated import migrate
 from tests.ports import free_port
 from tests.rules import NO_RULES
 from workers.audit.feed import Feeder, Upkeep

@@ -13,11 +13,12 @@ from pydicom import dcmread
 from config.settings import Settings, SettingsError, load
 from db.audit import AuditTrail
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.queries import study_details
 from db.shown_records import DeliveryDetail
 from db.states import DeliveryState
 from node.monitoring.health import check_destination
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.deidentification.samples import KEY, NOW, PSEUDONYMS, receive
 from workers.delivery import DeliveryTools, deliver

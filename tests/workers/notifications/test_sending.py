@@ -15,7 +15,7 @@ from config.notifications import Notifications as Rules
 from config.settings import Settings, Workers
 from db import notifications, study_status
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.notifications import Notification
 from db.order_tables import NotificationState
 from db.orders import HospitalMessage
@@ -25,6 +25,7 @@ from db.states import Analysis, Priority
 from db.study_rules import NotificationRules
 from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
+from tests.migrated import migrate
 from tests.rules import rules_that_notify
 from tests.workers.builders import FakeClock
 from workers.notifications.channel import NotSentError, PartlySentError

@@ -12,7 +12,7 @@ from config.settings import Settings
 from db import jobs
 from db.audit import AuditFilter, AuditTrail
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import connect
 from db.errors import DatabaseError, RecordNotFoundError
 from db.model_states import ModelState
 from db.queries import study_details
@@ -22,6 +22,7 @@ from db.states import JobState, Priority
 from tests.commands import record_instance, study_facts
 from tests.db.examples import PIPELINE, received
 from tests.fakes import RecordingTaskQueue
+from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, finding
 from workers.services.actions import Actions, Retried
