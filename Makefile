@@ -66,6 +66,7 @@ chaos: $(VENV)/.dev ## Kill, hang, fill and cut off a node under load (SEED=1 CO
 	      --json $(RESULTS)/full-disk-$$database.json; \
 	  done; \
 	  $(CAMPAIGN).receiving_cut --seed $$seed --cuts $$((count / 6)) --json $(RESULTS)/power-cut-associations.json; \
+	  $(CAMPAIGN).failover --seed $$seed --failovers $$((count / 6)) --json $(RESULTS)/failover.json; \
 	  $(CAMPAIGN).clock --seed $$seed --steps $$((count / 4)) --json $(RESULTS)/clock.json; \
 	  $(BIN)/python -P -m pytest -m 'campaign or not campaign' tests/node/dicom/test_storage_scp_crash.py tests/workers/test_killed.py
 

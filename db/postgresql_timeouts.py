@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from db.ending import OF_THIS_PROCESS
+
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5
@@ -64,11 +66,12 @@ class BoundedConnection(psycopg.Connection[Any]):
 def _until(
     gen: Generator[Any, Any, T], seconds: float, stop: threading.Event | None, give_up: Callable[[], None]
 ) -> Generator[Any, Any, T]:
-    """``gen``, given up where nothing has come for it (a ready state of 0) when ``seconds`` are over, or at ``stop``.
+    """``gen``, given up where nothing has come for it (a ready state of 0) when ``seconds`` are over, or at ``stop``,
+    or some seconds after this process was to end.
 
     psycopg resumes what waits several times a second, with 0 where its socket is silent.
     """
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
     try:
         wanted = next(gen)
         while True:
@@ -76,9 +79,10 @@ def _until(
             if not ready and stop is not None and stop.is_set():
                 give_up()
                 raise psycopg.OperationalError("stopped while the database was waited for")
-            if not ready and time.monotonic() > end:
+            if not ready and OF_THIS_PROCESS.is_over(begun, seconds):
                 give_up()
-                raise psycopg.OperationalError(f"the database has not answered for {seconds:g} s")
+                waited = time.monotonic() - begun
+                raise psycopg.OperationalError(f"the database has not answered for {waited:.0f} s")
             wanted = gen.send(ready)
     except StopIteration as done:
         result: T = done.value

@@ -70,7 +70,7 @@ def start(folder: Path, *options: str, port: int = 5432) -> subprocess.Popen[byt
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(folder, account.pw_uid, account.pw_gid)
-    made = [*_become(), *map(str, initdb), "--no-locale", "-N"]
+    made = [*become(), *map(str, initdb), "--no-locale", "-N"]
     subprocess.run(made, check=True, capture_output=True, cwd=folder)
     return start_again(folder, *options, port=port)
 
@@ -79,13 +79,14 @@ def start_again(folder: Path, *options: str, port: int = 5432) -> subprocess.Pop
     """Start the cluster that is in ``folder``, and wait until it answers: after a crash it recovers first."""
     server = [programs() / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", *options]
     process = subprocess.Popen(
-        [*_become(), *map(str, server)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*become(), *map(str, server)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _wait_until_ready(PostgresServer(folder, port), process)
     return process
 
 
-def _become() -> list[str]:
+def become() -> list[str]:
+    """Words before a command that runs it as the user of a server, which must not be root."""
     if os.geteuid() == 0:
         return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--pdeathsig", "INT"]
     return ["setpriv", "--pdeathsig", "INT"]

@@ -48,6 +48,7 @@ from config import logging as node_logging
 from config.garbage_collection import keep_what_is_loaded
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
+from db.ending import OF_THIS_PROCESS
 from db.states import JOBS
 from workers import siblings  # noqa: F401 - its memory must be there before the fork
 from workers.analysis_queues import WrongQueueError, analysis_queues, settings_of_worker
@@ -71,6 +72,7 @@ _STOP_WHILE_STARTING_SECONDS = 20.0
 _MARGIN_SECONDS = 30.0
 _REST_SECONDS = 5.0
 _READY, _FAILED, _MISCONFIGURED = b"\1", b"\2", b"\3"  # what a child tells its parent
+_LOOK_SECONDS = 0.5
 _EXIT_CODES = {_FAILED: os.EX_UNAVAILABLE, _MISCONFIGURED: os.EX_CONFIG}
 
 
@@ -248,11 +250,13 @@ class _WorkerProcess:
             folder.mkdir(parents=True, exist_ok=True)
             self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue, device=device)
             node_logging.keep_warnings(warnings_beside(self.lock))
-            self.shared_state = mmap.mmap(-1, len(_READY))  # shared with the children
+            # Shared with the children: what they tell, and whether the worker is to end.
+            self.shared_state = mmap.mmap(-1, len(_READY) + 1)
         return self.slot
 
     def start_child(self) -> None:
         """Set this child up. A child that cannot be set up stops the whole worker, so that it is noticed."""
+        threading.Thread(target=self._watch_for_the_end, name="end of the worker", daemon=True).start()
         try:
             here = worker_id_of(self.queue, self.slot, current_process_index(base=0) or 0)
             compose = self.compose or _composer(self.queue)
@@ -273,11 +277,30 @@ class _WorkerProcess:
     @property
     def state(self) -> bytes:
         """What the children have told: a failure counts more than that others are ready."""
-        return b"" if self.shared_state is None else self.shared_state[:]
+        return b"" if self.shared_state is None else self.shared_state[:1]
 
     def _set_state(self, state: bytes) -> None:
         assert self.shared_state is not None
-        self.shared_state[:] = max(state, self.shared_state[:])
+        self.shared_state[:1] = max(state, self.shared_state[:1])
+
+    def end(self) -> None:
+        """The worker is to end: tell the children."""
+        OF_THIS_PROCESS.begin()
+        if self.shared_state is not None:
+            self.shared_state[1:] = b"\1"
+
+    def _watch_for_the_end(self) -> None:
+        """End this child where the worker is to end before it is set up: it has no work, and the pool waits for it.
+
+        It may wait for a database that hangs, or load networks on a busy machine, for longer than its worker is given
+        to end. One that works is to wait for its database for less time.
+        """
+        assert self.shared_state is not None
+        while not self.shared_state[1]:
+            time.sleep(_LOOK_SECONDS)
+        if self.handler is None:
+            os._exit(os.EX_OK)
+        OF_THIS_PROCESS.begin()
 
     def handle(self, row_id: int) -> None:
         """Work on one row.
@@ -370,11 +393,13 @@ def _note_that_it_takes_messages(**_signal: Any) -> None:
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _end_though_it_starts(**_signal: Any) -> None:
-    """End a worker that is stopped before it takes messages: it has none, and may never come to look at the signal.
+    """Tell the children; and end a worker that is stopped before it takes messages: it has none, and may never come to
+    look at the signal.
 
     Where the broker ends just then, Celery tries without end to tell it that the worker is online
     (``celery.worker.heartbeat.Heart``), and looks for no signal between.
     """
+    _process.end()
     if not _process.ready:
         end = threading.Timer(_STOP_WHILE_STARTING_SECONDS, lambda: os._exit(_EXIT_CODES.get(_process.state, 0)))
         end.daemon = True

@@ -23,6 +23,7 @@ from rich.console import Console
 from config import logging
 from config.private_files import share_with_group
 from config.settings import Settings, load
+from db.ending import OF_THIS_PROCESS
 
 # For a file or a pipe rich assumes 80 columns, which is too narrow. Where standard output is closed there is none.
 console = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 140)
@@ -132,6 +133,8 @@ def stop_on_signals(*, waits_for: str = "") -> Iterator[threading.Event]:
                 raise KeyboardInterrupt
             # Not by Python's stream, which the signal may have met in the midst of a line.
             os.write(2, f"pleura: stops after {waits_for}; Ctrl-C again ends at once\n".encode())
+        if not waits_for:
+            OF_THIS_PROCESS.begin()
         stop.set()
 
     previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from config.settings import load as settings_of
-from tests.campaigns import chaos, clock, full_disk, load, power_cut, receiving_cut
+from tests.campaigns import chaos, clock, failover, full_disk, load, power_cut, receiving_cut
 from tests.campaigns.destination import Held
 from tests.campaigns.disk import Disk, DiskError
 from tests.campaigns.outcome import Outcome
@@ -106,6 +106,13 @@ def test_a_cut_loses_what_was_not_synced_and_nothing_else(disks: None, tmp_path:
 def test_short_chaos(folder: Path, database: str) -> None:
     events = len(chaos.events_of(database))
     check(chaos.run(folder / "run", SEED, events, database, 1.0, quiet), 20)
+
+
+@pytest.mark.campaign
+@pytest.mark.peer("postgres")
+@pytest.mark.peer("redis-server")
+def test_short_failover(folder: Path) -> None:
+    check(failover.run(folder / "run", SEED, 1, True, quiet), 10)
 
 
 @pytest.mark.campaign

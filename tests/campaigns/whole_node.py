@@ -58,11 +58,13 @@ def whole_node(
     disk: Path | None = None,
     environment: dict[str, str] | None = None,
     fsync: bool = True,
+    server: Postgresql | None = None,
     **sections: dict[str, Any],
 ) -> Iterator[WholeNode]:
     """Run a node until the end of the block. ``database``: *sqlite* (with the node's own broker) or *postgresql* (with
-    Redis). ``disk``: where store and database lie, if not in ``folder``. ``sections`` change settings:
-    ``listener={"maximum_associations": 4}``; ``destination`` those of the destination.
+    Redis; ``server`` is one that runs, which is ended, too). ``disk``: where store and database lie, if not in
+    ``folder``. ``sections`` change settings: ``listener={"maximum_associations": 4}``; ``destination`` those of the
+    destination.
     """
     store = (disk or folder) / "store"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,9 +72,9 @@ def whole_node(
         destination = Destination(folder / "pacs")
         destination.start()
         ending.callback(destination.kill)
-        server = redis = None
+        redis = None
         if database == "postgresql":
-            server = Postgresql((disk or folder) / "postgresql", fsync=fsync)
+            server = server or Postgresql((disk or folder) / "postgresql", fsync=fsync)
             ending.callback(server.stop)
             redis = RedisServer(folder / "redis")
         port = free_port()

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from db.database import Database
 from db.engine import connect, reading, writing
 from db.errors import DatabaseURLError
+from db.prepared_statements import Prepared
 from db.queries.worklist import Worklist
 from tests.db.examples import record
 from tests.postgres import PostgresServer
@@ -160,4 +161,43 @@ def test_a_connection_that_has_rested_is_asked_and_replaced(
     assert asked
     postgres_server.execute(f"SELECT pg_terminate_backend({first})")
     assert process() != first
+    engine.dispose()
+
+
+@pytest.mark.peer("postgres")
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_connection_to_a_server_that_has_become_read_only_is_made_anew(
+    postgres_server: PostgresServer, prepared: bool
+) -> None:
+    """One that lies in the pool would fail for ever, long after another server has become the primary."""
+    engine = writing(connect(postgres_server.create_database()))
+    statement = text("INSERT INTO thing VALUES (1)")
+
+    def write() -> None:
+        with engine.begin() as connection:
+            if prepared:
+                Prepared(lambda _dialect: statement).run(connection, {})
+            else:
+                connection.execute(statement)
+
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE thing (number integer)"))
+        connection.execute(text("SET SESSION default_transaction_read_only = on"))
+    with pytest.raises(OperationalError) as raised:
+        write()
+    assert raised.value.connection_invalidated
+    write()
+    engine.dispose()
+
+
+@pytest.mark.peer("postgres")
+def test_a_server_that_can_only_be_read_is_not_taken_unless_the_url_says_so(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database()
+    name = make_url(url).database
+    postgres_server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(OperationalError, match="read-only"):
+        connect(url).connect()
+    engine = connect(f"{url}&target_session_attrs=any")
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW default_transaction_read_only")) == "on"
     engine.dispose()

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from db.database import Database
+from db.ending import Ending
 from db.engine import MIGRATION_LOCK, connect, migrate
 from tests import postgres
 from tests.node.dicom.listening import chest, listening
@@ -34,7 +35,8 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.process: subprocess.Popen[bytes] = postgres.start(folder, "-c", "fsync=off")
-        self.url = postgres.PostgresServer(folder).create_database()
+        self.admin = postgres.PostgresServer(folder)
+        self.url = self.admin.create_database()
 
     def _signal(self, number: int) -> None:
         for pid in (self.process.pid, *children_of(self.process.pid)):
@@ -84,6 +86,26 @@ def engine(server: Server) -> Iterator[Engine]:
     made.dispose()
 
 
+def test_a_process_that_is_to_end_waits_for_a_hanging_database_no_longer_than_some_seconds(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = Ending()
+    monkeypatch.setattr("db.postgresql_timeouts.OF_THIS_PROCESS", ending)
+    monkeypatch.setattr("db.ending.LAST_SECONDS", 1.0)
+    made = connect(server.url, answer_seconds=60)
+    with made.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        with server.hanging():
+            threading.Timer(0.5, ending.begin).start()
+            started = time.monotonic()
+            with pytest.raises(OperationalError, match="has not answered for"):
+                connection.execute(text("SELECT 2"))
+            assert time.monotonic() - started < 20
+    with made.connect() as connection:
+        assert connection.scalar(text("SELECT 3")) == 3, "one that answers is waited for"
+    made.dispose()
+
+
 def rows(engine: Engine) -> int:
     with engine.connect() as connection:
         return int(connection.execute(text("SELECT count(*) FROM instances")).scalar_one())
@@ -129,8 +151,9 @@ def test_a_statement_that_another_one_blocks_ends_in_time(engine: Engine) -> Non
         assert second.execute(text("SELECT 1")).scalar_one() == 1, "the server has ended it, the connection lives"
 
 
-def test_a_migration_may_take_longer_than_any_other_statement(engine: Engine) -> None:
+def test_a_migration_may_take_longer_than_any_other_statement(server: Server) -> None:
     """Here it waits for another process that migrates; it holds the lock for longer than a statement may take."""
+    engine = connect(server.admin.create_database(), answer_seconds=ANSWER_SECONDS)
     with engine.connect() as other:
         other.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         other.commit()
