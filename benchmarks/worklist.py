@@ -36,7 +36,8 @@ from config.garbage_collection import keep_what_is_loaded
 from config.settings import Settings
 from db.engine import connect, migrate, writing
 from db.prepared_statements import Prepared
-from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
+from db.queries.worklist import Order, Worklist, WorklistPart, page_statement
+from db.queries.worklist_filters import Filters
 from db.records import ReceivedInstance
 from db.tables import Base
 from tests.commands import record_instance

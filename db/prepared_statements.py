@@ -46,7 +46,7 @@ class _Compiled:
     """A statement for one kind of database: its text, its values (by place or by name) and the columns it returns.
 
     ``constants`` are values that the statement brings with it; ``readers`` convert a column, and say what its NULL is.
-    ``row`` makes a named tuple of a row.
+    ``row`` makes a named tuple of a row of ``width`` values.
     """
 
     text: str
@@ -54,6 +54,7 @@ class _Compiled:
     binders: tuple[tuple[str, Convert], ...]
     positional: bool
     row: Callable[[Sequence[Any]], Any]
+    width: int
     readers: tuple[tuple[int, Callable[[Any], Any], Any], ...]
 
     def parameters(self, values: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:
@@ -63,9 +64,9 @@ class _Compiled:
             return [bind(values[name]) if bind else values[name] for name, bind in self.binders]
         return {name: bind(values[name]) if bind else values[name] for name, bind in self.binders}
 
-    def read(self, found: Sequence[Sequence[Any]]) -> list[Any]:
-        if not self.readers or not found:
-            return list(map(self.row, found))
+    def columns(self, found: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+        if not found:
+            return [()] * self.width
         columns: list[Sequence[Any]] = list(zip(*found, strict=True))
         for place, convert, of_null in self.readers:
             column = columns[place]
@@ -73,7 +74,10 @@ class _Compiled:
                 columns[place] = list(map(convert, column))
             else:
                 columns[place] = [of_null if value is None else convert(value) for value in column]
-        return list(map(self.row, zip(*columns, strict=True)))
+        return columns
+
+    def rows(self, found: Sequence[Sequence[Any]]) -> list[Any]:
+        return list(map(self.row, zip(*self.columns(found), strict=True) if self.readers else found))
 
 
 class Prepared:
@@ -94,9 +98,18 @@ class Prepared:
             DBAPIError: as SQLAlchemy raises it.
         """
         compiled = self._for(connection.dialect)
+        return compiled.rows(self._found(connection, compiled, values))
+
+    def columns(self, connection: Connection, values: Mapping[str, Any]) -> list[Sequence[Any]]:
+        """The same, a sequence for each column: without a step for each row. All are empty where there is no row."""
+        compiled = self._for(connection.dialect)
+        return compiled.columns(self._found(connection, compiled, values))
+
+    def _found(self, connection: Connection, compiled: _Compiled, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         cursor = self._execute(connection, compiled, values)
         try:
-            return compiled.read(cursor.fetchall())
+            found: Sequence[Sequence[Any]] = cursor.fetchall()
+            return found
         finally:
             cursor.close()
 
@@ -112,7 +125,7 @@ class Prepared:
 
     def _execute(self, connection: Connection, compiled: _Compiled, *several: Mapping[str, Any]) -> Any:
         errors: Any = connection.dialect.loaded_dbapi.Error
-        if not connection.in_transaction():
+        if not (connection.in_transaction() or connection.get_execution_options().get("isolation_level")):
             connection.begin()  # as SQLAlchemy does: several reads are of one state of the database
         cursor = connection.connection.cursor()
         try:
@@ -164,6 +177,7 @@ def _compile(statement: Any, dialect: Dialect) -> _Compiled:
         binders=tuple((name, _binder(binds[name].type, dialect)) for name in names),
         positional=compiled.positional,
         row=_row(tuple(column.key for column in columns)),
+        width=len(columns),
         readers=tuple(_readers((column.type for column in columns), dialect)),
     )
 

@@ -22,7 +22,7 @@ from db.notifications import create_notifications
 from db.patients import PatientRules
 from db.prepared_statements import Prepared
 from db.queries.priors import prior_findings
-from db.queries.worklist import current_findings
+from db.queries.worklist_rows import current_findings
 from db.records import NotEligible, ResultRecord, Route, StudyFacts, TriageDecision
 from db.results import keep_results
 from db.states import JobState, StudyState

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from db import tables
 from db.accessions import has_number
 from db.errors import AmbiguousStudyError, RecordNotFoundError
-from db.queries.worklist import current_findings, rows_of
+from db.queries.worklist_rows import current_findings, rows_of
 from db.records import NotEligible, ResultRecord
 from db.shown_records import (
     DeliveryDetail,

@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from config.settings import Settings
 from db.audit import AuditTrail
-from db.queries.worklist import Filters, Order, Worklist, WorklistPart
+from db.queries.worklist import Order, Worklist, WorklistPart
+from db.queries.worklist_filters import Filters
 from node.cli.common import console, fail, settings_of
 from node.cli.progress import progress_bars
 from node.cli.worklist import actor, filter_options, filters_of, find_detail, open_engine

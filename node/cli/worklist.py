@@ -21,7 +21,8 @@ from db.database import Database
 from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
 from db.queries import study_details
-from db.queries.worklist import Filters, Order, Worklist, WorklistPart
+from db.queries.worklist import Order, Worklist, WorklistPart
+from db.queries.worklist_filters import Filters
 from db.records import FindingRecord
 from db.search_words import as_date
 from db.shown_records import StudyDetail, WorklistRow

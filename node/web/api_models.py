@@ -18,7 +18,8 @@ from db.model_states import ModelState, Switch
 from db.queries.erasure import ErasurePlan
 from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
-from db.queries.worklist import Filters, Order, WorklistPart
+from db.queries.worklist import Order, WorklistPart
+from db.queries.worklist_filters import Filters
 from db.shown_records import StudyDetail, WorklistRow
 from db.states import Priority, StudyState
 from db.user_tables import Verdict

@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from db.accessions import numbers_of
 from db.database import Database
 from db.queries import study_details
-from db.queries.worklist import Filters, Worklist
+from db.queries.worklist import Worklist
+from db.queries.worklist_filters import Filters
 from db.states import Priority
 from tests.commands import receive_message, study_facts
 from tests.db.examples import NOW, record, study_of

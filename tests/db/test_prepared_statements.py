@@ -13,7 +13,7 @@ from db import tables
 from db.database import Database
 from db.engine import writing
 from db.prepared_statements import Prepared, is_among
-from db.queries.worklist import rows_of
+from db.queries.worklist_rows import rows_of
 from db.tables import NAMED, NAMES, UTCDateTime
 from tests.db.examples import NOW, record, study_of
 

@@ -9,12 +9,14 @@ from sqlalchemy import Engine
 
 from db.database import Database
 from db.prepared_statements import Prepared
-from db.queries import worklist
-from db.queries.worklist import Filters, Order, Worklist, WorklistPart
+from db.queries import worklist_filters
+from db.queries.worklist import Worklist, WorklistPart
+from db.queries.worklist_filters import Filters
 from db.search_words import asked_words, fold, words_of
 from db.states import StudyState
 from tests.commands import receive_message, record_instance
 from tests.db.examples import NOW, finished, received, record, study_of
+from tests.db.plans import page_plan
 from tests.db.test_orders import corrected, message
 
 MUELLER: dict[str, Any] = {
@@ -75,8 +77,8 @@ def test_a_common_word_and_a_rare_one_find_the_same(database: Database, monkeypa
     for study in range(1, 8):
         record(database, study=study, patient_name=f"Common^Name{study}")
     for few, listed in ((500, 20_000), (3, 20_000), (0, 20_000), (0, 0)):
-        monkeypatch.setattr(worklist, "_RARE_WORD_LIMIT", few)
-        monkeypatch.setattr(worklist, "_LISTED_WORD_ROWS", listed)
+        monkeypatch.setattr(worklist_filters, "_RARE_WORD_LIMIT", few)
+        monkeypatch.setattr(worklist_filters, "_LISTED_WORD_ROWS", listed)
         reading = Worklist(database.engine)
         assert len(reading.page(filters=Filters("common"))) == 7
         assert [row.patient_name for row in reading.page(filters=Filters("common name5"))] == ["Common^Name5"]
@@ -136,16 +138,7 @@ def test_all_studies_are_reported_ones_too(database: Database) -> None:
 def test_a_search_uses_the_index(database: Database, engine: Engine) -> None:
     for study in range(1, 40):
         record_instance(database, received(study=study), None, "p" * 64, NOW)
-    with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET enable_seqscan = off")
-        asked = worklist._asked(connection, Filters("doe p7"))
-        page = (WorklistPart.UNREPORTED, Order.DUE, False, False, asked.names, asked.words, 50, 0)
-        sent = worklist._prepared_page(*page)._for(engine.dialect)
-        values: Any = sent.parameters(asked.values)
-        explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
-        found = connection.exec_driver_sql(explain + sent.text, tuple(values) if sent.positional else values)
-        plan = "\n".join(str(row[-1]) for row in found)
+    plan = page_plan(engine, WorklistPart.UNREPORTED, Filters("doe p7"))
     assert "study_words" in plan
     assert "SCAN study_words" not in plan
     assert "Seq Scan on study_words" not in plan
@@ -184,7 +177,7 @@ def test_sqlite_lists_the_studies_of_words_before_it_walks_all(
 ) -> None:
     """Two words that many have and few have both: among a million studies it walked for three seconds."""
     record(database, patient_name="Common^Name")
-    monkeypatch.setattr(worklist, "_RARE_WORD_LIMIT", 0)
+    monkeypatch.setattr(worklist_filters, "_RARE_WORD_LIMIT", 0)
     texts: list[str] = []
     execute = Prepared._execute
 

@@ -13,7 +13,8 @@ from db.errors import RecordNotFoundError
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Statistics
-from db.queries.worklist import Filters, Order, Worklist, WorklistPart
+from db.queries.worklist import Order, Worklist, WorklistPart
+from db.queries.worklist_filters import Filters
 from db.sign_on import Identity, sign_on
 from db.states import Priority
 from db.user_tables import Role, Verdict

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from db.queries.worklist import MOST_COUNTED, Filters, Order, WorklistPart
+from db.queries.worklist import MOST_COUNTED, Order, WorklistPart
+from db.queries.worklist_filters import Filters
 from db.saved_filters import SavedFilter, saved_filters
 from db.shown_records import WorklistRow
 from db.states import StudyState
