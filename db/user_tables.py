@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, false
+from sqlalchemy import ForeignKey, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables import DIGEST, UID, Base, RowNumber
@@ -127,7 +127,6 @@ class FeedbackRow(Base):
     """A reader's verdict on a finding. The latest one of a finding counts; earlier ones stay."""
 
     __tablename__ = "feedback"
-    __table_args__ = (Index("ix_feedback_model_at", "model", "at"),)
 
     id: Mapped[RowNumber]
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")

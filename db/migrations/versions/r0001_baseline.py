@@ -872,7 +872,6 @@ def _create_feedback() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_feedback"),
     )
     op.create_index("ix_feedback_finding_id", "feedback", ["finding_id"], unique=False)
-    op.create_index("ix_feedback_model_at", "feedback", ["model", "at"], unique=False)
     op.create_index("ix_feedback_study_id", "feedback", ["study_id"], unique=False)
 
 
