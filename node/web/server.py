@@ -45,6 +45,9 @@ def run_server(
         OSError: the address cannot be bound.
     """
     with socket.create_server((rules.host, rules.port)) as listening:
+        # Connections inherit it (tcp(7)). asyncio sets it only where a socket names its protocol, and here none is: a
+        # small body, which is written after its header, would wait until the client acknowledges that.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = int(listening.getsockname()[1])
         limiter = ConnectionLimiter(rules.limits, rules.deadlines, time.monotonic)
         server = _Server(_configuration(app, rules, limiter), lambda: ready(port))
