@@ -78,7 +78,7 @@ class Pleura:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TCP_NODELAY": "1", **self.environment},
             )
-        wait_until(self.listens, "the listener of pleura serve", seconds=120, alive=self.check_alive)
+        wait_until(self.listens, "the listener of pleura serve", seconds=240, alive=self.check_alive)
 
     def listens(self) -> bool:
         """Whether the listener of this start has bound its port."""
