@@ -14,7 +14,7 @@ LOWEST ?= .venv-lowest
 # Shapely; Celery and Redis; OpenTelemetry.
 LOWEST_TESTS ?= $(addprefix tests/, \
   config models/test_manifest.py \
-  $(addprefix db/test_, engine.py migrations.py prepared_statements.py races.py group_commit.py stale_objects.py studies.py jobs.py) \
+  $(addprefix db/test_, engine.py migrations.py prepared_statements.py group_commit.py stale_objects.py studies.py jobs.py) \
   $(addprefix models/radiograph/test_, decode.py reading.py data_set.py grayscale.py) models/encoders/test_torch_weights.py \
   models/svm models/test_runtime.py models/remote/test_open_inference.py models/remote/test_open_inference_grpc.py \
   models/training/test_metrics.py models/training/test_pages.py node/dicom/test_storage_scp.py node/monitoring/test_metrics.py \
@@ -50,8 +50,10 @@ demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes 
 test: $(VENV)/.dev ## Run the tests beside each other (TESTS=tests/node for some, JOBS=0 one by one)
 	$(PYTEST) $(BESIDE) $(TESTS)
 
+# A training waits for nothing: more workers than processors only import TensorFlow more often.
+test-training: JOBS = $(shell nproc)
 test-training: $(VENV)/.dev ## Run the tests that train networks (minutes)
-	$(PYTEST) $(BESIDE) -m training $(TESTS)
+	nice $(PYTEST) $(BESIDE) -m training $(TESTS)
 
 campaigns: $(VENV)/.dev ## Run the short form of every campaign: kills, full disks, load, damaged input (minutes)
 	$(PYTEST) $(BESIDE) -m campaign $(TESTS)

@@ -29,7 +29,7 @@ from models.training.figures import LabelFigures, label_spec  # noqa: E402
 from models.training.gate_data import GATE_LABELS  # noqa: E402
 from models.training.metrics import Interval  # noqa: E402
 from models.training.onnx_export import open_session, run_session  # noqa: E402
-from models.training.recipe import RECIPES, Augmentation, Recipe, read_recipe  # noqa: E402
+from models.training.recipe import RECIPES, Augmentation, Network, Recipe, read_recipe  # noqa: E402
 from models.training.train import TrainingError, train  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]  # tracing a graph is slow on a busy machine
@@ -46,6 +46,11 @@ def tiny(kind: str, epochs: int, **options: Any) -> Recipe:
         return recipe  # drawn chests are all alike: without its own changes a distance from them means nothing
     slight = Augmentation(scale=0.05, shift=0.02, gamma=0.1, contrast=0.1, brightness=0.02)
     return replace(recipe, augmentation=slight)
+
+
+def quick(epochs: int) -> Recipe:
+    """The same schedule and changes of images with a network that is traced in a second."""
+    return replace(tiny("classifier", epochs), architecture="simple-cnn", network=Network(64, width=0.25))
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +146,8 @@ def test_an_interrupted_training_goes_on_with_the_changes_of_its_epoch(
     monkeypatch.setattr(fit, "DataLoader", Noted)
     data = write_drawn(tmp_path / "data", 16)
     with pytest.raises(PowerCutError):
-        train(tiny("classifier", 4), data, tmp_path / "out", progress=stop)
-    train(tiny("classifier", 4), data, tmp_path / "out", progress=stop)
+        train(quick(4), data, tmp_path / "out", progress=stop)
+    train(quick(4), data, tmp_path / "out", progress=stop)
     assert (seen[0], seen[-1]) == (1, 4)
     assert len(seen) < 2 + 4
     # What of an image is changed follows from the epoch: one that began anew would repeat those of the first.
@@ -152,7 +157,7 @@ def test_an_interrupted_training_goes_on_with_the_changes_of_its_epoch(
 
 def test_folds_calibrate_on_everybody_and_ship_what_learnt_from_all(tmp_path: Path) -> None:
     data = write_drawn(tmp_path / "data", 48)
-    recipe = tiny("classifier", 2, linear_probe=0.005)
+    recipe = tiny("classifier", 1, linear_probe=0.005)
     recipe = replace(recipe, evaluation=replace(recipe.evaluation, folds=2))
     spec = train(recipe, data, tmp_path / "out")
     rows = (tmp_path / "out" / "evidence" / "tiny.csv").read_text().splitlines()[1:]
