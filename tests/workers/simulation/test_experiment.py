@@ -26,7 +26,7 @@ def _silent(done: int, total: int) -> None:
 
 @pytest.fixture(scope="module")
 def literature() -> Comparison:
-    return compare(read_scenario(DEFAULT), RULES, seed=1, replications=20, progress=_silent)
+    return compare(read_scenario(DEFAULT), RULES, seed=1, replications=8, progress=_silent)
 
 
 @pytest.fixture(scope="module")
