@@ -40,6 +40,9 @@ from tests.viewers.phantoms import as_bytes
 from tests.workers.notifications.receivers import Mail, Web, content_of, mail, web
 from workers.hl7.mllp import frame
 
+# Words instead of dates, codes and character sets are what the run is about.
+pytestmark = [pytest.mark.filterwarnings(f"ignore::UserWarning:pydicom.{module}") for module in ("valuerep", "charset")]
+
 PASSWORD = "correct horse battery"
 MODALITY = "MODALITY1"
 
