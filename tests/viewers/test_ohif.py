@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orth
 
 LOOKS = {
     "cr": Look("CR"),
-    "dx": Look("DX"),
     "sc-jpeg": Look("SC"),
     # MONOCHROME1, wider than high, seen from behind.
     "dx-monochrome1": Look("DX", ("R", "F"), monochrome1=True, rows=520, columns=704),
