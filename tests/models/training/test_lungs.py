@@ -39,7 +39,7 @@ def recipe(**changes: object) -> Recipe:
         "architecture": "unet",
         "data": Data(LABELS, layout="lungs", use="positives"),
         "network": Network(SIZE, encoder="light", width=0.125),
-        "schedule": Schedule(2, batch=4, rate=1e-2),
+        "schedule": Schedule(1, batch=4, rate=1e-2),
         "evaluation": Evaluation(folds=2),
         "serves": "lungs",
     }
@@ -111,6 +111,7 @@ def test_lungs_that_are_not_found_count_as_no_overlap() -> None:
 
 
 @pytest.mark.training
+@pytest.mark.timeout(900)
 def test_lung_fields_are_trained_measured_and_served(drawn: Path, tmp_path: Path) -> None:
     spec = train(recipe(), drawn, tmp_path, command="pleura train lungs")
     assert spec.kind is ModelKind.LUNGS

@@ -335,7 +335,7 @@ def test_a_segmenter_of_lesions_is_measured_by_folds_and_published(drawn: Path, 
     asked = recipe(
         architecture="fpn",
         network=Network(64, "light", width=0.125),
-        schedule=Schedule(4, batch=8, rate=3e-3),
+        schedule=Schedule(1, batch=8, rate=3e-3),
         data=Data(("lung_opacity",), boxes_as="ellipse"),
         evaluation=Evaluation(folds=2, map_cut_off="best", pooling=PoolingSpec(Pooling.TOP, 0.02)),
         lesions=True,
