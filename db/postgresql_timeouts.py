@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
 import psycopg
@@ -24,8 +24,8 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5
 _MARGIN_SECONDS = 1.0
 _IDLE_FACTOR = 3
+_LAST_CONNECT_SECONDS = 2  # libpq takes no less
 _CONNECTING: dict[str, Any] = {
-    "connect_timeout": CONNECT_SECONDS,
     # libpq 34.1.2: what "read-write" rejects is a standby, and a server whose transactions are read-only by default.
     "target_session_attrs": "read-write",
     # A host that is gone says nothing more: the kernel asks it after two hours, and sends again for a quarter of one.
@@ -89,12 +89,19 @@ def _until(
         return result
 
 
+def connecting(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What libpq is given: ``parameters``, and what they do not say. A process that is to end connects within 2 s."""
+    if OF_THIS_PROCESS.since is not None:
+        return _CONNECTING | {**parameters, "connect_timeout": _LAST_CONNECT_SECONDS}
+    return _CONNECTING | {"connect_timeout": CONNECT_SECONDS, **parameters}
+
+
 def open_bounded(parameters: dict[str, Any], answer_seconds: float) -> BoundedConnection:
     """Connect to the server that can be written, with limits on this side and, a little shorter, on the server's.
 
     ``parameters`` (of database.url) may say otherwise. Times come in UTC.
     """
-    connection = BoundedConnection.connect(**_CONNECTING | parameters)
+    connection = BoundedConnection.connect(**connecting(parameters))
     connection.answer_seconds = answer_seconds
     limit = int(1000 * max(answer_seconds - _MARGIN_SECONDS, answer_seconds / 2))
     # As statements, not as start-up options: a connection pooler in between may refuse those.

@@ -218,7 +218,8 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
         start_prior_search(settings, database_of(settings), utc_now, stop)
         start_erasing(settings, database_of(settings), utc_now, stop)
         task_queue = TaskQueue(settings.broker_url)
-        scheduler = scheduler_of(settings, task_queue, leadership.hold)
+        # Between two steps, too: with a database that hangs each one takes seconds.
+        scheduler = scheduler_of(settings, task_queue, lambda: not stop.is_set() and leadership.hold())
         clock_watch = ClockWatch(leadership.database.engine, utc_now, time.monotonic)
 
         def once() -> None:

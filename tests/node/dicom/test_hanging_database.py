@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from db.database import Database
 from db.ending import Ending
 from db.engine import MIGRATION_LOCK, connect, migrate
+from db.postgresql_timeouts import CONNECT_SECONDS, connecting
 from tests import postgres
 from tests.node.dicom.listening import chest, listening
 from tests.node.dicom.test_storage_scp import calling, send
@@ -104,6 +105,15 @@ def test_a_process_that_is_to_end_waits_for_a_hanging_database_no_longer_than_so
     with made.connect() as connection:
         assert connection.scalar(text("SELECT 3")) == 3, "one that answers is waited for"
     made.dispose()
+
+
+def test_a_process_that_is_to_end_does_not_wait_long_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = Ending()
+    monkeypatch.setattr("db.postgresql_timeouts.OF_THIS_PROCESS", ending)
+    assert connecting({"host": "db"})["connect_timeout"] == CONNECT_SECONDS
+    assert connecting({"host": "db", "connect_timeout": 30})["connect_timeout"] == 30
+    ending.begin()
+    assert connecting({"host": "db", "connect_timeout": 30})["connect_timeout"] == 2
 
 
 def rows(engine: Engine) -> int:
