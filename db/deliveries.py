@@ -57,6 +57,7 @@ def _open_rows(*conditions: Any) -> Prepared:
                 _RESULT.c.series_instance_uid,
                 _RESULT.c.path,
                 _RESULT.c.digest,
+                _RESULT.c.created_at.label("made_at"),
                 _RESULT.c.patient_id,
                 _RESULT.c.job_id,
                 _STUDY.c.study_instance_uid,
@@ -253,6 +254,7 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
         refused=row.refused,
         series_instance_uid=row.series_instance_uid,
         digest=row.digest,
+        made_at=row.made_at,
     )
 
 

@@ -280,7 +280,8 @@ class Delivery:
 
     ``missing``: how often the destination has said that it does not hold the object though it took it; ``lost``: how
     many claims in a row, before this one, ended with their process; ``refused``: at how many attempts it answered, and
-    could not take the object then. ``digest`` is the SHA-256 of the file at ``path``.
+    could not take the object then. ``digest`` is the SHA-256 of the file at ``path``, and ``made_at`` when that was
+    recorded.
     """
 
     id: int
@@ -301,6 +302,7 @@ class Delivery:
     refused: int = 0
     series_instance_uid: str = ""
     digest: str = ""
+    made_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

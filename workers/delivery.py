@@ -179,7 +179,16 @@ def _outgoing(
     rows = tools.database.read(deliveries.study_reports, group[0].study_id) if kind.takes_reports else ()
     reports = tuple(SourceFile(store / path, uid) for path, uid in rows)
     return [
-        Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid, each.kind, images, each.digest, reports)
+        Outgoing(
+            path=store / each.path,
+            sop_class_uid=each.sop_class_uid,
+            sop_instance_uid=each.sop_instance_uid,
+            kind=each.kind,
+            images=images,
+            digest=each.digest,
+            reports=reports,
+            made_at=each.made_at,
+        )
         for each in group
     ]
 

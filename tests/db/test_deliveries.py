@@ -35,6 +35,7 @@ def test_a_claim_gives_what_sending_needs(database: Database) -> None:
     record = result("seg", 1010)
     assert (claimed.kind, claimed.sop_instance_uid, claimed.path) == ("seg", record.sop_instance_uid, record.path)
     assert (claimed.patient_id, claimed.study_instance_uid) == ("P1", received().study_instance_uid)
+    assert claimed.made_at == NOW
     assert (claimed.state, claimed.attempts, claimed.job_id) == (DeliveryState.SENDING, 1, job_id)
     assert database.write(deliveries.claim, seg, "d2", NOW, MINUTE) is None
     assert database.write(deliveries.claim, seg, "d2", NOW + MINUTE, MINUTE) is not None

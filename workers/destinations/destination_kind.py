@@ -10,6 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Protocol
@@ -78,7 +79,8 @@ class Outgoing:
 
     ``kind`` is that of the result. ``images`` are those that it is about, ``reports`` those of the images of its study,
     for a kind of destination that takes them.
-    ``digest`` is the SHA-256 of the file when it was written; empty where it is not known.
+    ``digest`` is the SHA-256 of the file when it was written; empty where it is not known. ``made_at``: when it was
+    recorded, a moment after the times in it.
     """
 
     path: Path
@@ -88,6 +90,7 @@ class Outgoing:
     images: tuple[SourceFile, ...] = ()
     digest: str = ""
     reports: tuple[SourceFile, ...] = ()
+    made_at: datetime | None = None
 
     @property
     def is_damaged(self) -> bool:

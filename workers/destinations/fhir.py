@@ -129,7 +129,7 @@ class Fhir(DestinationKind):
             raise _NotSentError(Verdict.REJECTED, f"the server holds revision {newest} of this report already")
         _check_ours(earlier)
         reports = {each.sop_instance_uid: dcmread(each.path) for each in outgoing.reports}
-        report = read_study_report(document, reports, self.site.zone)
+        report = read_study_report(document, reports, self.site.zone, outgoing.made_at)
         links = self._links(server, destination, report, naming)
         stored = server.ensured(registered(report, links, naming), earlier)
         return transaction(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from pydicom.dataset import Dataset
 
@@ -81,10 +81,13 @@ class StudyReport:
     findings: tuple[ReportedFinding, ...]
 
 
-def read_study_report(document: Dataset, reports: Mapping[str, Dataset], zone: tzinfo) -> StudyReport:
+def read_study_report(
+    document: Dataset, reports: Mapping[str, Dataset], zone: tzinfo, made_at: datetime | None = None
+) -> StudyReport:
     """Read a summary with the reports that it refers to, by SOP Instance UID, or the report that stands for a summary.
 
-    ``zone`` is the site's: that of the report's times where it declares none.
+    ``zone`` is the site's: that of the report's times where it declares none. ``made_at``, an aware time a moment later
+    than those, says which they are in an autumn's hour that comes twice; without it they are of the first.
 
     Raises:
         NotAResult: ``document`` is neither, or the report of an analysed image is not among ``reports``.
@@ -95,7 +98,7 @@ def read_study_report(document: Dataset, reports: Mapping[str, Dataset], zone: t
         findings = [finding for status in statuses for finding in _findings_of(status, reports)]
         (sentence,) = _texts(document.ContentSequence, codes.SUMMARY)
         (procedure,) = _coded(document.ContentSequence, _PROCEDURE_REPORTED)
-        issued = _issued(document, zone)
+        issued = _issued(document, zone, made_at)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise NotAResult("the content of the report cannot be read") from error
     if not statuses:
@@ -106,13 +109,16 @@ def read_study_report(document: Dataset, reports: Mapping[str, Dataset], zone: t
 _PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure Reported")
 
 
-def _issued(document: Dataset, zone: tzinfo) -> datetime:
+def _issued(document: Dataset, zone: tzinfo, made_at: datetime | None) -> datetime:
     """When the report was made, by its clock (:func:`workers.results.header.set_times`)."""
     moment = f"{document.ContentDate}{str(document.ContentTime)[:6]}"
     offset = str(document.get("TimezoneOffsetFromUTC") or "")
     if offset:
         return datetime.strptime(moment + offset, "%Y%m%d%H%M%S%z")
-    return datetime.strptime(moment, "%Y%m%d%H%M%S").replace(tzinfo=zone)
+    first = datetime.strptime(moment, "%Y%m%d%H%M%S").replace(tzinfo=zone)
+    second = first.replace(fold=1)
+    # As UTC: two times of one zone are compared by their clocks alone.
+    return second if made_at is not None and second.astimezone(UTC) <= made_at else first
 
 
 def _findings_of(status: AnalysisStatus, reports: Mapping[str, Dataset]) -> Iterator[ReportedFinding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -228,6 +228,20 @@ def test_the_time_of_the_report_is_the_site_s_unless_the_image_declares_another(
     made = study(tmp_path, TimezoneOffsetFromUTC=declared)
     report = read_study_report(made.summary, {str(made.report.SOPInstanceUID): made.report}, ZoneInfo("Europe/Berlin"))
     assert {each["issued"] for each in observations(report)} == {issued}
+
+
+@pytest.mark.parametrize(
+    ("made_at", "offset"), [("2026-10-25T00:31:00", "+02:00"), ("2026-10-25T01:31:00", "+01:00"), (None, "+02:00")]
+)
+def test_a_report_of_the_hour_that_comes_twice_is_issued_when_it_was_made(
+    tmp_path: Path, made_at: str | None, offset: str
+) -> None:
+    made = study(tmp_path)
+    made.summary.ContentDate, made.summary.ContentTime = "20261025", "023000.5"
+    recorded = datetime.fromisoformat(made_at).replace(tzinfo=UTC) if made_at else None
+    reports = {str(made.report.SOPInstanceUID): made.report}
+    report = read_study_report(made.summary, reports, ZoneInfo("Europe/Berlin"), recorded)
+    assert {each["issued"] for each in observations(report)} == {f"2026-10-25T02:30:00{offset}"}
 
 
 def test_what_is_no_report_on_a_study_is_refused(report: StudyReport, tmp_path: Path) -> None:
