@@ -294,6 +294,10 @@ def schema_problem(engine: Engine) -> str | None:
     return None if found is None else found.sentence
 
 
+BEFORE_RELEASE_REMEDY = "keep it aside, name an empty one, and send the studies again"
+_NAMED_COLUMNS = 5
+
+
 def missing_columns(engine: Engine) -> tuple[str, ...]:
     """Columns, as ``table.column``, that this version needs and a database of its own revision lacks.
 
@@ -307,6 +311,13 @@ def missing_columns(engine: Engine) -> tuple[str, ...]:
     }
     wanted = ((table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns)
     return tuple(f"{table}.{column}" for table, column in wanted if column not in there.get(table, ()))
+
+
+def made_before_release(engine: Engine) -> str:
+    """Say in a sentence what :func:`missing_columns` finds; empty where it finds nothing."""
+    missing = missing_columns(engine)
+    named = ", ".join(missing[:_NAMED_COLUMNS]) + (", …" if len(missing) > _NAMED_COLUMNS else "")
+    return f"it was made before the first release and lacks {named}: no job can be ended" if missing else ""
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
 from db.connection_problem import connection_problem
-from db.engine import connect, look_at_schema, migrate
+from db.engine import BEFORE_RELEASE_REMEDY, connect, look_at_schema, made_before_release, migrate
 from db.errors import DatabaseURLError
 
 ShowMessage = Callable[[str], None]
@@ -41,12 +42,21 @@ def store_problem(folder: Path, error: OSError) -> ServeError:
     return ServeError(message, passing=error.errno in _MAY_PASS)
 
 
+def _refuse_another_schema(engine: Engine) -> None:
+    problem = look_at_schema(engine)
+    if problem is not None and not problem.migrates:
+        raise ServeError(problem.sentence)
+    if problem is None and (lacks := made_before_release(engine)):
+        where = engine.url.render_as_string()
+        raise ServeError(f"the database {where} cannot be used, {lacks}; {BEFORE_RELEASE_REMEDY}")
+
+
 def open_database(settings: Settings, stop: threading.Event, show: ShowMessage) -> bool:
     """Wait for the database, and create or migrate its tables; False where ``stop`` was set before.
 
     Raises:
-        ServeError: it can never be used so: a wrong password, no such database, a newer schema. Whatever is not known
-            to need a person is waited for.
+        ServeError: it can never be used so: a wrong password, no such database, a newer schema, or one of before the
+            first release. Whatever is not known to need a person is waited for.
     """
     try:
         if settings.database.url is None:
@@ -60,8 +70,7 @@ def open_database(settings: Settings, stop: threading.Event, show: ShowMessage) 
     try:
         while not stop.is_set():
             try:
-                if (problem := look_at_schema(engine)) is not None and not problem.migrates:
-                    raise ServeError(problem.sentence)
+                _refuse_another_schema(engine)
                 migrate(engine, stop)
             except SQLAlchemyError as error:
                 found = connection_problem(error, engine.url)

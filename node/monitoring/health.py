@@ -23,7 +23,7 @@ from config.tls import Tls
 from db import audit, audit_chain, audit_feed, notifications, rejected_associations
 from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
-from db.engine import connect, look_at_schema, missing_columns, schema_problem
+from db.engine import BEFORE_RELEASE_REMEDY, connect, look_at_schema, made_before_release, schema_problem
 from db.errors import DatabaseURLError
 from db.holds import with_deliveries_on_hold
 from db.jobs import as_many_wait
@@ -68,7 +68,6 @@ from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)
 _CALLERS = 3
-_COLUMNS = 5
 _PEER_SECONDS = 5.0
 _AT_ONCE = 8
 _MOST_STUDIES = 5
@@ -174,7 +173,7 @@ def check_database(settings: Settings) -> Check:
         return Check("database", False, str(error), "correct database.url")
     try:
         problem = look_at_schema(engine)
-        missing = () if problem else missing_columns(engine)
+        lacks = "" if problem else made_before_release(engine)
     except SQLAlchemyError as error:
         found = connection_problem(error, engine.url)
         return Check("database", False, found.sentence, found.remedy)
@@ -183,9 +182,8 @@ def check_database(settings: Settings) -> Check:
     if problem is not None:
         remedy = "" if problem.migrates else "or restore the backup that was made before the upgrade"
         return Check("database", problem.migrates, problem.sentence, remedy)
-    if missing:
-        lacks = f"it was made before the first release and lacks {', '.join(missing[:_COLUMNS])}: no job can be ended"
-        return Check("database", False, lacks, "keep it aside, name an empty one, and send the studies again")
+    if lacks:
+        return Check("database", False, lacks, BEFORE_RELEASE_REMEDY)
     return Check("database", True, "answers, schema is up to date")
 
 

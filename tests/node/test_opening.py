@@ -138,3 +138,19 @@ def test_a_store_whose_disk_is_full_or_away_is_tried_again(number: int, code: in
     problem = store_problem(Path("/srv/pleura"), OSError(number, os.strerror(number)))
     assert problem.exit_code == code
     assert os.strerror(number) in str(problem)
+
+
+def test_a_database_of_before_the_first_release_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Its parts ended and were started again without end, and the listener took images that nobody could analyse."""
+    settings = settings_for(tmp_path, f"sqlite:///{tmp_path / 'old.sqlite'}")
+    assert open_database(settings, threading.Event(), print)
+    assert open_database(settings, threading.Event(), print), "one of today is opened"
+    engine = connect(settings.database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE findings DROP COLUMN lungs_by")
+    with pytest.raises(ServeError) as refused:
+        open_database(settings, threading.Event(), print)
+    assert refused.value.exit_code == os.EX_CONFIG
+    for words in ("old.sqlite", "findings.lungs_by", "keep it aside", "send the studies again"):
+        assert words in str(refused.value)
+    assert look_at_schema(engine) is None, "nothing was changed"
