@@ -245,7 +245,7 @@ def _rows(dialect: str) -> Iterator[tuple[str, tuple[int, dict[str, str]]]]:
 
 
 def plan(engine: Engine, unreported: bool) -> str:
-    """The database's plan for the very statement that the worklist sends."""
+    """How the database finds the studies of a page."""
     statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not unreported)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN (COSTS OFF) "
