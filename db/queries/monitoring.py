@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Engine, and_, case, func, or_, select
@@ -52,16 +53,21 @@ class VerdictCount:
     count: int
 
 
+class DiscrepancyKind(StrEnum):
+    """How a reader contradicts a model. *Added* is a finding that a reader has stated in another system, and that fits
+    none of the model's."""
+
+    FALSE = "false notification"
+    MISSED = "missed"
+    ADDED = "added"
+
+
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A reported study in which a reader contradicts a model. ``kind``: ``false notification``, ``missed`` or
-    ``added``.
-
-    *Added* is a finding that a reader has stated in another system, and that fits none of the model's.
-    """
+    """A reported study in which a reader contradicts a model."""
 
     study_id: int
-    kind: str
+    kind: DiscrepancyKind
     label: str
     model: str
     version: str
@@ -178,7 +184,7 @@ class ModelMonitoring:
         found = [
             Discrepancy(
                 one.study_id,
-                "false notification" if one.present else "missed",
+                DiscrepancyKind.FALSE if one.present else DiscrepancyKind.MISSED,
                 one.label,
                 one.model,
                 one.model_version,
@@ -208,7 +214,9 @@ class ModelMonitoring:
             .limit(limit)
         )
         return [
-            Discrepancy(one.study_id, "added", "", "", "", None, f"dicom:{one.observer}", one.comment, one.at)
+            Discrepancy(
+                one.study_id, DiscrepancyKind.ADDED, "", "", "", None, f"dicom:{one.observer}", one.comment, one.at
+            )
             for one in self._all(query)
         ]
 

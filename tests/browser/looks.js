@@ -27,7 +27,20 @@ async function problems(page, look) {
   const sideways = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (sideways > 0) told.push(`${look}: scrolls sideways by ${sideways} pixels`);
   const cut = await page.evaluate(() => [...document.querySelectorAll(".worklist")].map((one) => one.scrollWidth - one.clientWidth));
+  told.push(...await outside(page, look));
   return [...told, ...cut.filter((pixels) => pixels > 0).map((pixels) => `${look}: the list is cut off by ${pixels} pixels`)];
+}
+
+// What a button opens must lie on the screen: nobody can scroll to the left of a page.
+async function outside(page, look) {
+  const places = await page.evaluate(() => [...document.querySelectorAll("details:has(> .sheet, > .pop)")].map((menu) => {
+    menu.open = true;
+    const { left, right } = menu.querySelector(":scope > .sheet, :scope > .pop").getBoundingClientRect();
+    menu.open = false;
+    return { name: menu.querySelector("summary").innerText.trim(), left, right, width: window.innerWidth };
+  }));
+  const wrong = places.filter(({ left, right, width }) => left < 0 || right > width);
+  return wrong.map(({ name, left, right }) => `${look}: "${name}" opens outside of the screen (${left} to ${right})`);
 }
 
 async function main() {

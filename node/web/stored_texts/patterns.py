@@ -27,6 +27,8 @@ PATTERNS = (
     gettext_noop("Revision {number} replaces it: it may have arrived, and then it must be removed there."),
     gettext_noop("{all_reason} It was sent before and must be corrected there."),
     gettext_noop("{all_reason} The result had been sent and must be removed there."),
+    # What an entry of the audit trail is about
+    gettext_noop("finding {number}"),
     # Triage. A number takes digits alone; any other value is translated itself.
     gettext_noop("the hospital's own priority is {priority}"),
     gettext_noop("{finding} {number}%, known since the film of {day}"),

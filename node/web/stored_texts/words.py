@@ -115,6 +115,13 @@ WORDS = (
     gettext_noop("job"),
     gettext_noop("delivery"),
     gettext_noop("notification"),
+    gettext_noop("audit trail"),
+    gettext_noop("own results"),
+    gettext_noop("of own results"),
+    # How a reader contradicts a model
+    gettext_noop("false notification"),
+    gettext_noop("missed"),
+    gettext_noop("added"),
     # Parts of the node, drift of scores and images
     gettext_noop("listener"),
     gettext_noop("scheduler"),

@@ -30,6 +30,7 @@ from config.servers import Broker
 from config.settings import Models, Settings, Store
 from db.audit_events import MEANINGS, REMOVED_ENTRIES
 from db.model_states import ModelState
+from db.queries.monitoring import DiscrepancyKind
 from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 from db.user_tables import Role, Verdict
 from models.contract import Zone
@@ -226,6 +227,7 @@ def test_scripts_show_no_text_of_their_own() -> None:
 
 def _kinds() -> Iterator[type[StrEnum]]:
     yield from (JobState, DeliveryState, StudyState, InstanceState, Priority, Analysis, Role, Verdict, ModelState)
+    yield DiscrepancyKind
 
 
 def _stored() -> Iterator[str]:
@@ -239,6 +241,7 @@ def _stored() -> Iterator[str]:
         for size in range(len(Zone) + 1):
             yield from filter(None, (place_text(side, zones) for zones in combinations(Zone, size)))
     yield from (*MEANINGS, REMOVED_ENTRIES, *LABELS.values())
+    yield from ("finding 79", "audit trail", "own results", "of own results")  # what an entry of the trail is about
     yield from (advice for _, advice in remedies._REMEDIES)
     yield from (code.sentence for code in NotAnalysedCode)
     yield from _sentences_of("node/dicom/eligibility.py", "_reason")

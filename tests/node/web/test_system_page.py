@@ -61,6 +61,8 @@ def test_where_no_worker_takes_a_queue_worklist_and_study_say_so(site: Site) -> 
     site.clock.forward(minutes=10)
     assert f"{found}: images that wait there are not analysed" in client.get("/?part=rows").text
     assert f"Waiting for analysis. {found}." in client.get(f"/studies/{study}").text
+    advice = "Start <code>pleura serve</code> or <code>pleura worker --queue jobs</code>;"
+    assert advice in site.logged_in("radiologist").get("/system").text
 
 
 @pytest.mark.parametrize(
