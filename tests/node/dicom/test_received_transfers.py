@@ -123,7 +123,7 @@ def test_more_studies_than_are_counted_at_a_time_lose_none(
         for number in range(first, first + 200):
             _store(transfers, f"1.2.{number}")
         wait_until(lambda: len(transfers._counts) < 250, "room for more", 30, 0.001)
-    transfers.close()
+    transfers.close(30)
     assert {entry.study_instance_uid for entry in written.entries} == {f"1.2.{number}" for number in range(5000)}
     assert not caplog.records
 
@@ -132,7 +132,7 @@ def test_what_is_left_is_written_at_the_end() -> None:
     written = Written()
     transfers = ReceivedTransfers(written, lambda: NOW, lambda: 0.0)
     _store(transfers, "1.2.3")
-    transfers.close()
+    transfers.close(30)
     assert [one.detail for one in written.entries] == ["1 instance"]
 
 
@@ -151,7 +151,7 @@ def test_what_a_killed_listener_did_not_tell_of_is_told_by_the_next_one(tmp_path
     transfers.stored(received(1, 1), _command(received(1, 1)), rows[0])
     for number, study in ((3, 2), (4, 2)):
         transfers.stored(received(number, study), _command(received(number, study)), rows[number - 1])
-    transfers.close()
+    transfers.close(30)
     before = recorded()
     assert len(before) == 2, "of the second image of study 1 and the first of study 3 the listener did not tell"
 
