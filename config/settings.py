@@ -157,8 +157,8 @@ class Workers(_Part):
     maximum_backoff_seconds: float = Field(default=300, gt=0)
     """The doubling stops at this wait."""
     unreachable_attempts: int = Field(default=200, ge=1)
-    """Attempts at a delivery whose destination cannot be reached, hangs or has no room (status 0xA7xx): enough for a
-    night."""
+    """Attempts at a delivery whose destination cannot be reached, hangs, has no room (status 0xA7xx) or is in
+    trouble (0x0110, or 5xx of a web server): enough for a night."""
     scheduler_interval_seconds: float = Field(default=1, gt=0)
     """Pause between two rounds of the scheduler: stable studies, lost messages, late jobs."""
     reenqueue_after_seconds: float = Field(default=30, gt=0)

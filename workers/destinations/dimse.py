@@ -48,6 +48,7 @@ _QUERIES = "queries (C-FIND)"
 _COMMITMENTS = "Storage Commitment"
 _DUPLICATE = 0x0111  # duplicate SOP instance, PS3.7 C.5.7
 _RESOURCE_LIMITATION = 0x0213  # PS3.7 C.5.20
+_PROCESSING_FAILURE, _DUPLICATE_INVOCATION = 0x0110, 0x0210  # PS3.7 C.5
 _REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 table J.3-1
 
 _REJECTIONS = {
@@ -314,7 +315,9 @@ def classify_status(status: Dataset) -> Receipt:
         return Receipt(Verdict.DUPLICATE, note, may_have_arrived=True)
     if 0xA700 <= code <= 0xA7FF or code == _RESOURCE_LIMITATION:
         return Receipt(Verdict.LATER, f"the peer is out of resources: status {status_text(code)}")
-    if code in (0x0110, 0x0210):
+    if code == _PROCESSING_FAILURE:  # an archive whose database is away has nothing better to say
+        return Receipt(Verdict.LATER, f"the peer cannot store it now: status {status_text(code)}")
+    if code == _DUPLICATE_INVOCATION:
         return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {status_text(code)}")
     return Receipt(Verdict.REJECTED, f"the peer rejects it: status {status_text(code)}")
 

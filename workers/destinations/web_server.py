@@ -64,9 +64,9 @@ class Answer:
         """What the status says whatever was asked for; None where that is for the service to say."""
         if self._redirects or self.status in (*_ASTRAY, *_AWAY):
             return Verdict.UNREACHABLE
-        if self.status in _BUSY:
+        if self.status in _BUSY or self.status >= 500:  # 500: a server whose database is away has nothing better to say
             return Verdict.LATER
-        return Verdict.RETRY if self.status >= 500 or self.status == 408 else None
+        return Verdict.RETRY if self.status == 408 else None
 
     @property
     def json(self) -> Any:

@@ -303,7 +303,7 @@ def test_a_peer_that_hangs_in_the_middle_is_unreachable(tmp_path: Path, rows: in
         (0x0107, Verdict.SENT),
         (0xA700, Verdict.LATER),
         (0xA7FF, Verdict.LATER),
-        (0x0110, Verdict.RETRY),
+        (0x0110, Verdict.LATER),
         (0x0210, Verdict.RETRY),
         (0x0213, Verdict.LATER),
         (0x0111, Verdict.DUPLICATE),

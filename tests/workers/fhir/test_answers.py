@@ -103,11 +103,11 @@ def refused(status: int, **issue: Any) -> Answer:
         (FOUND, refused(429), Verdict.LATER, "busy"),
         (FOUND, refused(302), Verdict.UNREACHABLE, "redirects"),
         (FOUND, refused(502), Verdict.UNREACHABLE, "behind the proxy"),
-        (FOUND, refused(500), Verdict.RETRY, "status 500"),
+        (FOUND, refused(500), Verdict.LATER, "status 500"),
         (refused(401), STORED, Verdict.UNREACHABLE, "credentials"),
         (refused(503), STORED, Verdict.UNREACHABLE, "status 503"),
         (refused(504), STORED, Verdict.UNREACHABLE, "behind the proxy"),
-        (refused(500), STORED, Verdict.RETRY, "status 500"),
+        (refused(500), STORED, Verdict.UNREACHABLE, "status 500"),
         ((200, None), STORED, Verdict.RETRY, "a search with no"),
     ],
 )  # fmt: skip
