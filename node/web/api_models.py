@@ -24,6 +24,7 @@ from db.shown_records import StudyDetail, WorklistRow
 from db.states import Priority, StudyState
 from db.user_tables import Verdict
 from node.monitoring.drift import DriftReport, VerdictWeek
+from workers.notifications.channel import NOTICE
 
 MOST_DETAIL = 400
 """An error's sentence is cut after this many characters: it may repeat what was sent."""
@@ -41,6 +42,13 @@ class Answer(BaseModel):
     """An answer, or a part of one."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ReadAnswer(Answer):
+    """An answer in which findings stand."""
+
+    notice: str = NOTICE
+    """Research use only."""
 
 
 class WorklistQuery(Strict):
@@ -170,7 +178,7 @@ class Error(Answer):
     """What is wrong, in one sentence. It begins with the name of the parameter if one is invalid."""
 
 
-class Worklist(Answer):
+class Worklist(ReadAnswer):
     """A part of the worklist."""
 
     studies: tuple[WorklistRow, ...]
@@ -179,14 +187,14 @@ class Worklist(Answer):
     """Number of unreported studies in each part of the worklist."""
 
 
-class Studies(Answer):
+class Studies(ReadAnswer):
     """The studies that are known so."""
 
     studies: tuple[WorklistRow, ...]
     """None, one, or several: an accession number need not be unique."""
 
 
-class StudyAnswer(Answer):
+class StudyAnswer(ReadAnswer):
     """A study with all its details."""
 
     study: StudyDetail
@@ -258,7 +266,7 @@ class ModelsAnswer(Answer):
     models: tuple[ModelAnswer, ...]
 
 
-class DriftAnswer(Answer):
+class DriftAnswer(ReadAnswer):
     """Figures on models, images and readers for each ISO week, the latest first."""
 
     report: DriftReport

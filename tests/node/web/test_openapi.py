@@ -172,6 +172,12 @@ def test_every_time_says_its_time_zone(site: Site) -> None:
     assert all(datetime.fromisoformat(time).tzinfo is not None for time in found)
 
 
+def test_every_answer_with_findings_says_that_it_is_for_research(site: Site) -> None:
+    client = site.logged_in("admin")
+    for path in ("/worklist", "/studies?study_instance_uid=1.2.3", "/studies/1", "/drift"):
+        assert client.get(API + path).json()["notice"] == "Research use only. Pleura is not a medical device.", path
+
+
 def test_a_study_is_found_by_its_uid_and_by_its_accession_number(site: Site) -> None:
     client = site.logged_in("radiologist")
     row = site.services.worklist.rows([2])[0]
