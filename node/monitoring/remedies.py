@@ -39,6 +39,10 @@ _REMEDIES = (
         "Check that the peer runs and that host and port are right.",
     ),
     (r"congest|limit of associations|limit exceeded", "The peer is busy; the delivery is retried automatically."),
+    (
+        r"cannot store it now|server answers with status 5",
+        "The peer could not store it at that time; its log says why. The delivery is retried automatically.",
+    ),
     (r"0x[aA]7|out of resources", "The peer is out of resources; free its disk, then re-send."),
     (
         r"0x[aA]9|0x[cC]|0x0122|does not accept this SOP class",

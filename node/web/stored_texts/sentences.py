@@ -68,6 +68,7 @@ SENTENCES = (
     ),
     gettext_noop("Start the model server again, or correct [endpoint] in the manifest; the jobs wait for it."),
     gettext_noop("The peer is busy; the delivery is retried automatically."),
+    gettext_noop("The peer could not store it at that time; its log says why. The delivery is retried automatically."),
     gettext_noop("The peer is out of resources; free its disk, then re-send."),
     gettext_noop("The peer does not accept this object; check its log and the result kinds configured for it."),
     gettext_noop("Compare the patient in PACS and here, correct it, then release."),

@@ -228,6 +228,8 @@ def test_an_image_that_is_tried_meets_the_models_that_a_routing_rule_chooses(sit
             "the destination took it and does not hold it (no such object), though it was sent twice",
             "Find out from the dest",
         ),
+        ("the peer cannot store it now: status 0x0110 (processing failure)", "The peer could not store it"),
+        ("the server answers with status 500", "The peer could not store it"),
         ("something else", "Retry once"),
     ],
 )
