@@ -102,11 +102,17 @@ _BY_REASON = (
 )
 
 
+def ended_without_notice(error: OSError) -> bool:
+    """Whether the peer has closed the connection without ``close_notify``. What OpenSSL 3 says of it has a class of its
+    own only in newer releases of Python 3.11."""
+    return isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
+
+
 def tls_problem(error: OSError) -> TlsProblem:
     """Why a handshake failed with ``error``."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _BY_VERIFICATION.get(error.verify_code, NO_HANDSHAKE)
-    if isinstance(error, ssl.SSLEOFError | ConnectionError):
+    if isinstance(error, ConnectionError) or ended_without_notice(error):
         return ENDED
     reason = getattr(error, "reason", None) or ""
     return next((problem for pattern, problem in _BY_REASON if re.search(pattern, reason)), NO_HANDSHAKE)

@@ -20,7 +20,7 @@ from datetime import UTC
 from config.audit import AuditRepository
 from config.tls import Tls
 from db.audit import RecordedEntry
-from workers.tls import load_authorities, load_identity, tls_problem, trust_authorities
+from workers.tls import ended_without_notice, load_authorities, load_identity, tls_problem, trust_authorities
 
 _FACILITY = 10  # security/authorization
 _NOTICE, _WARNING = 5, 4
@@ -106,8 +106,10 @@ def _send_stream(repository: AuditRepository, frames: bytes, tls: Tls) -> None:
             secured.sendall(frames)
             if not _is_closed(secured, repository):
                 raise NotSentError(_ENDED)
-        except (ssl.SSLEOFError, ConnectionError) as error:
-            raise NotSentError(_ENDED) from error
+        except (ssl.SSLError, ConnectionError) as error:
+            if isinstance(error, ConnectionError) or ended_without_notice(error):
+                raise NotSentError(_ENDED) from error
+            raise
 
 
 def _is_closed(secured: ssl.SSLSocket, repository: AuditRepository) -> bool:
@@ -118,24 +120,37 @@ def _is_closed(secured: ssl.SSLSocket, repository: AuditRepository) -> bool:
     """
     polling = select.poll()
     if repository.answers_close_notify:
-        try:
-            polling.register(secured.unwrap(), 0)  # errors are always told
-        except (ssl.SSLEOFError, TimeoutError) as error:
-            raise NotSentError(_UNANSWERED) from error
+        plain = _unwrapped(secured)
+        if plain is None:
+            raise NotSentError(_UNANSWERED)
+        polling.register(plain, 0)  # errors are always told
         return not polling.poll(_RESET_SECONDS * 1000)
     secured.settimeout(_CLOSING_SECONDS)
-    with suppress(ssl.SSLEOFError, TimeoutError):
-        secured.unwrap()
+    _unwrapped(secured)
     socket.socket.shutdown(secured, socket.SHUT_WR)
     polling.register(secured, select.POLLRDHUP)
     events = polling.poll(repository.timeout_seconds * 1000)
     return bool(events) and not any(what & select.POLLERR for _, what in events)
 
 
+def _unwrapped(secured: ssl.SSLSocket) -> socket.socket | None:
+    """The connection without TLS, whose end both sides have told; None where the receiver has not."""
+    try:
+        return secured.unwrap()
+    except TimeoutError:
+        return None
+    except ssl.SSLError as error:
+        if not ended_without_notice(error):
+            raise
+        return None
+
+
 def _context(repository: AuditRepository, tls: Tls) -> ssl.SSLContext:
     # Made anew each time: certificates are renewed while the node runs.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.11.2 of Debian 12, for one, would take the end of the connection for the receiver's close_notify.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     if repository.ca_file is not None:
         load_authorities(context, repository.ca_file)
     elif tls.ca is not None:
