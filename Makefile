@@ -39,7 +39,7 @@ OWN = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirem
   $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve reference translations bench clean
+.PHONY: help demo test test-training nightly campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve reference translations bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,10 +50,11 @@ demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes 
 test: $(VENV)/.dev ## Run the tests beside each other (TESTS=tests/node for some, JOBS=0 one by one)
 	$(PYTEST) $(BESIDE) $(TESTS)
 
-# A training waits for nothing: more workers than processors only import TensorFlow more often.
-test-training: JOBS = $(shell nproc)
 test-training: $(VENV)/.dev ## Run the tests that train networks (minutes)
-	nice $(PYTEST) $(BESIDE) -m training $(TESTS)
+	$(PYTEST) $(BESIDE) -m training $(TESTS)
+
+nightly: $(VENV)/.dev ## Run what the tests of CI show, on further databases, architectures and roles (minutes)
+	$(PYTEST) $(BESIDE) -m nightly $(TESTS)
 
 campaigns: $(VENV)/.dev ## Run the short form of every campaign: kills, full disks, load, damaged input (minutes)
 	$(PYTEST) $(BESIDE) -m campaign $(TESTS)

@@ -26,7 +26,7 @@ hypothesis_settings.register_profile("random", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("same")
 
 
-MARKERS = ("campaign", "image", "training")
+MARKERS = ("campaign", "image", "nightly", "training")
 """Each of these is a run of its own, for which most files need not be read."""
 
 

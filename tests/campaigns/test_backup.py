@@ -38,12 +38,14 @@ def test_the_page_has_commands_for_both_databases() -> None:
     assert any(line.startswith("pg_restore") for line in commands("Restore", "postgresql"))
 
 
-@pytest.mark.campaign
 @pytest.mark.peer("postgres")
 @pytest.mark.peer("redis-server")
 @pytest.mark.peer("rsync")
 @pytest.mark.peer("sqlite3")
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "database",
+    [pytest.param("sqlite", marks=pytest.mark.campaign), pytest.param("postgresql", marks=pytest.mark.nightly)],
+)
 def test_a_lost_machine_comes_back_from_its_backup(folder: Path, database: str) -> None:
     """What came after the backup is sent again, as the page says; then every image has its results, once."""
     images = [image(SEED, number) for number in range(24)]

@@ -115,9 +115,11 @@ def test_short_failover(folder: Path) -> None:
     check(failover.run(folder / "run", SEED, 1, True, quiet), 10)
 
 
-@pytest.mark.campaign
 @pytest.mark.peer("postgres")
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "database",
+    [pytest.param("sqlite", marks=pytest.mark.campaign), pytest.param("postgresql", marks=pytest.mark.nightly)],
+)
 def test_short_power_cuts(disks: None, folder: Path, database: str) -> None:
     check(power_cut.run(folder, SEED, 2, database, quiet, longest=3), 10)
 

@@ -52,7 +52,7 @@ def test_short_load(folder: Path) -> None:
     assert outcome.faults == [], outcome.text()
 
 
-@pytest.mark.campaign
+@pytest.mark.nightly
 @pytest.mark.peer("postgres")
 @pytest.mark.peer("redis-server")
 def test_short_soak(folder: Path) -> None:

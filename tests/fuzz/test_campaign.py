@@ -24,8 +24,10 @@ def test_a_seed_makes_the_same_campaign_again() -> None:
     assert [conversation(first) for _ in range(50)] == [conversation(second) for _ in range(50)]
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize(("upper_layer", "count"), [("fast", 150), ("stock", 40)])
+@pytest.mark.parametrize(
+    ("upper_layer", "count"),
+    [pytest.param("fast", 150, marks=pytest.mark.campaign), pytest.param("stock", 40, marks=pytest.mark.nightly)],
+)
 def test_a_short_campaign_finds_nothing(tmp_path: Path, upper_layer: str, count: int) -> None:
     outcome = run(tmp_path / "node", SEED, count, patience=300, say=lambda text: None, upper_layer=upper_layer)
     assert outcome.faults == [], outcome.text()

@@ -55,12 +55,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras with NumPy 2
 ]
 
-# What learns in five seconds is part of `make test`, the others of `make test-training`.
+# What learns in five seconds is part of `make test`; what another one is made of, or made like, of `make nightly`: Mask
+# R-CNN has all of Faster R-CNN; multiple instances learn as patches do, U-Net as a fully convolutional network.
 QUICK = frozenset({"lenet"})
+ALIKE = frozenset({"alexnet", "chexnet", "densenet121", "faster-rcnn", "fcn", "patch-cnn", "vgg16"})
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xdist_group(name), *([] if name in QUICK else [pytest.mark.training])]
+    group = pytest.mark.xdist_group(name)
+    if name in QUICK:
+        return [group]
+    return [group, pytest.mark.nightly if name in ALIKE else pytest.mark.training]
 
 
 LEAST = {ModelKind.CLASSIFIER: 0.85, ModelKind.GATE: 0.85, ModelKind.SEGMENTER: 0.5, ModelKind.DETECTOR: 0.5}

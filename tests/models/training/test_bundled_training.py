@@ -32,7 +32,8 @@ from models.training.onnx_export import open_session, run_session  # noqa: E402
 from models.training.recipe import RECIPES, Augmentation, Network, Recipe, read_recipe  # noqa: E402
 from models.training.train import TrainingError, train  # noqa: E402
 
-pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]  # tracing a graph is slow on a busy machine
+# Slow: to begin first, for others would wait for them. Tracing a graph takes long on a busy machine.
+pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def tiny(kind: str, epochs: int, **options: Any) -> Recipe:

@@ -36,7 +36,8 @@ from models.training.truths import LabelNames  # noqa: E402
 from node.cli.train import train as command  # noqa: E402
 from tests.models.training.drawn import write_drawn  # noqa: E402
 
-pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]  # tracing a graph is slow on a busy machine
+# Slow: to begin first, for others would wait for them. Tracing a graph takes long on a busy machine.
+pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CNN = catalogue.find("simple-cnn")
 RECIPE = """
@@ -122,6 +123,7 @@ def test_a_command_says_what_is_wrong(drawn: Path, tmp_path: Path) -> None:
     assert "unet-light-siim" in done.output
 
 
+@pytest.mark.xdist_group("folds")
 def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class PowerCutError(Exception):
         pass
@@ -330,6 +332,7 @@ def test_no_place_goes_out_on_the_area_under_the_curve_alone() -> None:
     assert (label.mode, label.localised) == (Mode.ACTIVE, False), "an outline must hold as well"
 
 
+@pytest.mark.xdist_group("lesions")
 def test_a_segmenter_of_lesions_is_measured_by_folds_and_published(drawn: Path, tmp_path: Path) -> None:
     """Card and evidence have the figures of single lesions; the manifest says how the node tells them apart."""
     asked = recipe(

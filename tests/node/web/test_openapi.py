@@ -35,7 +35,7 @@ from workers.notifications.formatting import trial_notification, values
     ("role", "examples"),
     [
         (Role.ADMIN, 8),
-        pytest.param(Role.ADMIN, 25, marks=pytest.mark.campaign),
+        pytest.param(Role.ADMIN, 25, marks=pytest.mark.nightly),
         *(pytest.param(role, 8, marks=pytest.mark.campaign) for role in (Role.RADIOLOGIST, Role.VIEWER, None)),
     ],
 )
