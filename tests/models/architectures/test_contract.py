@@ -55,10 +55,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras with NumPy 2
 ]
 
-# What learns in five seconds is part of `make test`; what another one is made of, or made like, of `make nightly`: Mask
-# R-CNN has all of Faster R-CNN; multiple instances learn as patches do, U-Net as a fully convolutional network.
+# What learns in five seconds is part of `make test`; what is made like another one, of `make nightly`: Mask R-CNN is Faster
+# R-CNN with one head more, patches learn as multiple instances do, a fully convolutional network as U-Net.
 QUICK = frozenset({"lenet"})
-ALIKE = frozenset({"alexnet", "chexnet", "densenet121", "faster-rcnn", "fcn", "patch-cnn", "vgg16"})
+ALIKE = frozenset({"alexnet", "chexnet", "densenet121", "fcn", "mask-rcnn", "patch-cnn", "vgg16"})
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
