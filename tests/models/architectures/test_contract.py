@@ -55,8 +55,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras with NumPy 2
 ]
 
-# What learns in five seconds is part of `make test`; what is made like another one, of `make nightly`: Mask R-CNN is Faster
-# R-CNN with one head more, patches learn as multiple instances do, a fully convolutional network as U-Net.
+# What learns in five seconds is part of `make test`; what is made like another one, of `make nightly`: Mask R-CNN is
+# Faster R-CNN with one head more, patches learn as multiple instances do, a fully convolutional network as U-Net.
 QUICK = frozenset({"lenet"})
 ALIKE = frozenset({"alexnet", "chexnet", "densenet121", "fcn", "mask-rcnn", "patch-cnn", "vgg16"})
 
