@@ -3,8 +3,8 @@
     python -P -m benchmarks.inference [--rounds 10]
 
 Both run the same image in turn, so that a busy machine disturbs both alike. Ours checks what goes in and comes out, and
-its threads do not spin while they wait, which would cost other processes their time. The other's spin for a while
-after their last run, and would take a core from what is measured next; so each begins after a rest.
+its threads spin for a moment only while they wait, for it would cost other processes their time. The other's spin for a
+while after their last run, and would take a core from what is measured next; so each begins after a rest.
 """
 
 from __future__ import annotations

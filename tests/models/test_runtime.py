@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.manifest import read_manifest
+from models.model_registry import BUNDLED
 from models.model_spec import Activation, LabelSpec, ModelKind, ModelSpec, OutputNames
 from models.runtime import onnx_executor
 from models.runtime.batches import OutOfMemoryError
@@ -50,6 +52,28 @@ def test_the_size_of_a_batch_changes_nothing(spec: ModelSpec, count: int) -> Non
     together = executor.run(images[:count])
     for name, array in together.items():
         np.testing.assert_array_equal(array, np.concatenate([one[name] for one in alone[:count]]))
+
+
+def test_threads_that_have_run_a_network_leave_their_cores_to_others() -> None:
+    # Without a limit they take 14 ms of a core after each run of this network.
+    executor = load(read_manifest(BUNDLED / "chest-gate.toml"), device="cpu", threads=2)
+
+    def spent_at_rest() -> float:
+        executor.warm()
+        began = time.process_time()
+        time.sleep(0.05)
+        return time.process_time() - began
+
+    assert min(spent_at_rest() for _ in range(5)) < 0.004
+
+
+@pytest.mark.parametrize(
+    ("version", "spins"), [("1.22.1", "0"), ("1.26.0", "1"), ("1.33.0.dev20261130", "1"), ("2.0", "1")]
+)
+def test_threads_spin_only_where_onnx_runtime_can_limit_it(version: str, spins: str) -> None:
+    options = onnx_executor.spinning(version)
+    assert options["allow_spinning"] == spins
+    assert ("spin_duration_us" in options) == (spins == "1")
 
 
 def test_refuses_another_input(spec: ModelSpec, tmp_path: Path) -> None:
