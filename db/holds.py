@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, literal_column, or_, select, update
 
 from db import tables
 from db.comparisons import take_back_comparisons
 from db.records import NOTE
 from db.replaced_instances import replace_older
 from db.states import DeliveryState, JobState
+from db.study_rules import AND
 from db.transitions import event, lock_study, move, write_events
 
-_AND = "; "  # so the page splits what it translates
 _LONGEST_REASONS = 2000  # a peer may send any number of rejection notes, each in words of its own
 
 
@@ -22,7 +23,7 @@ def hold_reason_of(study: Row[Any]) -> str | None:
     """Why nothing that was made for a study may leave: it is held, its patient was corrected, or both; None where it
     may."""
     if study.on_hold and study.correction:
-        return f"{study.hold_reason}{_AND}{study.correction}"
+        return f"{study.hold_reason}{AND}{study.correction}"
     return str(study.hold_reason) if study.on_hold else str(study.correction) or None
 
 
@@ -36,7 +37,7 @@ def is_on_hold(study: Any) -> ColumnElement[bool]:
 
 def reason_of_hold(study: Any) -> ColumnElement[str]:
     """:func:`hold_reason_of` as an expression; empty where it is not on hold."""
-    both = study.hold_reason + _AND + study.correction
+    both = study.hold_reason + AND + study.correction
     held = study.on_hold.is_(True)
     return case((and_(held, study.correction != ""), both), (held, study.hold_reason), else_=study.correction)
 
@@ -74,11 +75,15 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
         RecordNotFoundError: there is no such study.
     """
     study = lock_study(connection, study_id)
-    if study.on_hold:
-        _add_reason(connection, study, reason, actor, now)
+    reasons = _reasons(connection, study_id) if study.on_hold else []
+    if reason in reasons:
         return
-    _write_reason(connection, study_id, reason)
-    write_events(connection, [event(study_id, "study", study_id, "released", "on_hold", reason, actor, now)])
+    words = _in_words([*reasons, reason])
+    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(on_hold=True, hold_reason=words))
+    before = "on_hold" if study.on_hold else "released"
+    write_events(connection, [event(study_id, "study", study_id, before, "on_hold", reason, actor, now)])
+    if study.on_hold:
+        return
     take_back_comparisons(connection, study.study_instance_uid, "is on hold", actor, now)
     for job in _locked(connection, tables.Job, study_id, _JOBS_ON_HOLD):
         move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=actor, now=now)
@@ -87,16 +92,26 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
         move(connection, "delivery", delivery, DeliveryState.ON_HOLD, cause=reason, actor=actor, now=now, **values)
 
 
-def _add_reason(connection: Connection, study: Row[Any], reason: str, actor: str, now: datetime) -> None:
-    reasons = f"{study.hold_reason}{_AND}{reason}" if study.hold_reason else reason
-    if reason in study.hold_reason or len(reasons) > _LONGEST_REASONS:
-        return
-    _write_reason(connection, study.id, reasons)
-    write_events(connection, [event(study.id, "study", study.id, "on_hold", "on_hold", reason, actor, now)])
+def _reasons(connection: Connection, study_id: int) -> list[str]:
+    """Why a study is on hold, in the order in which it was said: the history keeps them all."""
+    moved = tables.Event
+    of_study = (moved.study_id == study_id, moved.entity == "study")
+    released = select(func.max(moved.id)).where(*of_study, moved.to_state == "released").scalar_subquery()
+    held = select(moved.cause).where(*of_study, moved.to_state == "on_hold", moved.id > func.coalesce(released, 0))
+    return list(connection.scalars(held.order_by(moved.id)))
 
 
-def _write_reason(connection: Connection, study_id: int, reason: str) -> None:
-    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(on_hold=True, hold_reason=reason))
+def _in_words(reasons: Sequence[str]) -> str:
+    """The reasons as one text: the first ones, and how many more there are where all would be too long."""
+    for shown in range(len(reasons), 1, -1):
+        if len(text := _first(reasons, shown)) <= _LONGEST_REASONS:
+            return text
+    return _first(reasons, 1)
+
+
+def _first(reasons: Sequence[str], shown: int) -> str:
+    more = len(reasons) - shown
+    return AND.join([*reasons[:shown], *([f"and {more} more: see the history"] if more else [])])
 
 
 def with_deliveries_on_hold(connection: Connection, limit: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from db.prepared_statements import Prepared
 from db.records import PatientIdentity
 from db.search_words import fold, rewrite_words
 from db.states import DeliveryState
+from db.study_rules import AND
 from db.transitions import event, lock_study, move, write_events
 
 _MERGE: Any = MergeRow.__table__
@@ -316,7 +317,7 @@ def _correct(connection: Connection, study: Row[Any], values: dict[str, str], ac
     wrong = any(getattr(study, name).strip() for name in values)
     reason = f"The hospital has corrected this patient ({what}): results carry what was known before."
     if wrong:
-        values = {**values, "correction": reason}
+        values = {**values, "correction": _with(study.correction, reason)}
     # A summary that is being made meanwhile names the former patient.
     since = {"activity": tables.Study.activity + 1}
     connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values, **since))
@@ -325,6 +326,11 @@ def _correct(connection: Connection, study: Row[Any], values: dict[str, str], ac
     if wrong:
         _put_on_hold(connection, study.id, reason, actor, now)
     return True
+
+
+def _with(reasons: str, further: str) -> str:
+    """The reasons, and behind them those of the further ones that are new."""
+    return AND.join(dict.fromkeys(one for both in (reasons, further) if both for one in both.split(AND)))
 
 
 def _put_on_hold(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
@@ -351,7 +357,8 @@ def mark_to_correct(
     connection: Connection, delivery: Row[Any], state: DeliveryState, reason: str, actor: str, now: datetime
 ) -> None:
     """Tell of a delivery in ``state`` that the destination holds it under the former patient."""
-    words = f"{reason}{TO_CORRECT}"
+    before = delivery.error.removesuffix(TO_CORRECT) if delivery.error.endswith(TO_CORRECT) else ""
+    words = f"{_with(before, reason)}{TO_CORRECT}"
     connection.execute(update(tables.Delivery).where(tables.Delivery.id == delivery.id).values(error=words))
     told = event(delivery.study_id, "delivery", delivery.id, state.value, state.value, words, actor, now)
     write_events(connection, [told])

@@ -23,6 +23,9 @@ AHEAD = "hl7 (ahead of its images)"
 READ_ELSEWHERE = "prior"
 """``reported_by`` of a study that was only pulled to be compared with."""
 
+AND = "; "
+"""What stands between two reasons, so that the page can translate each of them."""
+
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
 _FARTHEST_ZONE = timedelta(hours=14)
 

@@ -77,7 +77,12 @@ class Catalogue:
         while (known := self._known(rest)) is None and "; " in rest:
             first, _, rest = rest.partition("; ")
             parts.append(self._known(first) or first)
-        return "; ".join([*parts, known or rest])
+        return "; ".join([*parts, known or self._list(rest)])
+
+    def _list(self, text: str) -> str:
+        """Translate what is listed with commas if each of it is known: half a sentence would be no help."""
+        known = [self._known(each) for each in text.split(", ")]
+        return ", ".join(filter(None, known)) if all(known) else text
 
     def _known(self, text: str) -> str | None:
         """The translation of a text that is listed, with or without its full stop; None if it is not."""

@@ -118,11 +118,49 @@ def test_a_further_reason_to_hold_is_shown_once_beside_the_first(database: Datab
     assert detail.row.hold_reason == "ask the ward; another patient"
     told = [(one.from_state, one.to_state, one.cause) for one in detail.events if one.entity == "study"][-2:]
     assert told == [("released", "on_hold", "ask the ward"), ("on_hold", "on_hold", "another patient")]
-    for number in range(1000):
-        database.write(holds.hold, study_id, f"note {number}", "peer", NOW)
-    assert len(detail_of(database).row.hold_reason) <= 2000
+    database.write(holds.hold, study_id, "ask", "ann", NOW)
+    assert detail_of(database).row.hold_reason == "ask the ward; another patient; ask", (
+        "a part of a reason is another one"
+    )
+    database.write(holds.release, study_id, "ann", NOW)
+    database.write(holds.hold, study_id, "ask the ward", "ann", NOW)
+    assert detail_of(database).row.hold_reason == "ask the ward", "what was released counts no more"
+
+
+def test_how_many_reasons_to_hold_are_not_shown_is_told_and_the_history_has_them(database: Database) -> None:
+    finished(database)
+    study_id = study_of(database)
+    for number in range(300):
+        for _ in range(2):
+            database.write(holds.hold, study_id, f"note {number}", "peer", NOW)
+    detail = detail_of(database)
+    *shown, rest = detail.row.hold_reason.split("; ")
+    assert len(detail.row.hold_reason) <= 2000
+    assert shown == [f"note {number}" for number in range(len(shown))]
+    assert rest == f"and {300 - len(shown)} more: see the history"
+    causes = [one.cause for one in detail.events if one.entity == "study" and one.to_state == "on_hold"]
+    assert causes == [f"note {number}" for number in range(300)]
     database.write(holds.release, study_id, "ann", NOW)
     assert detail_of(database).row.hold_reason == ""
+
+
+def test_every_correction_is_told_in_its_order(database: Database) -> None:
+    """A person who releases for the one, or corrects the archive by it, must not miss the other."""
+    _, (first, second) = finished(database)
+    assert database.write(deliveries.claim, first, "d1", NOW, HOUR) is not None
+    assert database.write(deliveries.sent, first, "d1", NOW)
+    for number, changed in enumerate(({"birth_date": "19700102"}, {"name": "Roe^Jane"}, {"name": "Poe^Jane"}), 1):
+        receive_message(database, message(number, patient=corrected(**{"name": "", "birth_date": ""} | changed)), NOW)
+    names = "The hospital has corrected this patient (name): results carry what was known before."
+    detail = detail_of(database)
+    assert detail.row.hold_reason == names, "the birth date was not known before"
+    receive_message(database, message(4, patient=corrected(name="", birth_date="19700201")), NOW)
+    dates = names.replace("(name)", "(birth date)")
+    detail = detail_of(database)
+    assert detail.row.hold_reason == f"{names}; {dates}"
+    sent, unsent = detail.deliveries[:2]
+    assert (sent.id, sent.error) == (first, f"{names}; {dates}{TO_CORRECT}")
+    assert (unsent.id, unsent.state) == (second, DeliveryState.ON_HOLD)
 
 
 def test_what_must_be_corrected_there_outlasts_its_verification(database: Database) -> None:

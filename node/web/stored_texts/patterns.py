@@ -26,6 +26,8 @@ PATTERNS = (
     gettext_noop("Revision {number} replaces it: it must be removed there."),
     gettext_noop("Revision {number} replaces it: it may have arrived, and then it must be removed there."),
     gettext_noop("{all_reason} It was sent before and must be corrected there."),
+    gettext_noop("The hospital has corrected this patient ({what}): results carry what was known before."),
+    gettext_noop("and {number} more: see the history"),
     gettext_noop("{all_reason} The result had been sent and must be removed there."),
     # What an entry of the audit trail is about
     gettext_noop("finding {number}"),

@@ -42,6 +42,12 @@ WORDS = (
     gettext_noop("de-identified"),
     gettext_noop("on request"),
     gettext_noop("here, for whoever asks"),
+    # What a hospital corrects of a patient (db.patients)
+    gettext_noop("patient ID"),
+    gettext_noop("issuer of the patient ID"),
+    gettext_noop("name"),
+    gettext_noop("birth date"),
+    gettext_noop("sex"),
     # Priors
     gettext_noop("the study does not say whose it is, or when it was made"),
     gettext_noop("the archive holds no prior chest radiograph of this patient that can be analysed"),
