@@ -95,7 +95,7 @@ class TextFormatter(logging.Formatter):
         job = getattr(record, "job", None)
         head = f"{_time(record)} {record.levelname:<7} {record.name}" + (f" job={job}" if job is not None else "")
         text = f"{head} {escaped(_message(record))}"
-        return text if record.exc_info is None else f"{text}\n{_indented(self.formatException(record.exc_info))}"
+        return text if not record.exc_info else f"{text}\n{_indented(self.formatException(record.exc_info))}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -111,7 +111,7 @@ class JsonFormatter(logging.Formatter):
         }
         if getattr(record, "job", None) is not None:
             entry["job"] = getattr(record, "job", None)
-        if record.exc_info is not None:
+        if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
 

@@ -46,6 +46,16 @@ def test_text_lines_carry_the_job_and_the_exception(capsys: pytest.CaptureFixtur
     assert "OSError: disk full" in text
 
 
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_line_that_is_to_have_no_exception_is_written(
+    capsys: pytest.CaptureFixture[str], format_: Literal["text", "json"]
+) -> None:
+    configure(Logs(format=format_))
+    logging.getLogger("workers.celery").critical("cannot be set up", exc_info=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be set up" in line
+
+
 def test_the_level_is_the_configured_one(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Logs(level="WARNING"))
     logging.getLogger("pleura").info("quiet")
