@@ -201,13 +201,13 @@ def _composer(queue: str) -> Compose:
     return delivery_handler if queue == DELIVERIES else analysis_handler
 
 
-def _faults_of_configuration() -> tuple[type[Exception], ...]:
-    """Errors that last until the configuration is changed; known to the child alone."""
+def _is_misconfigured(error: Exception) -> bool:
+    """Whether an error lasts until the configuration is changed. Its classes are known to the child alone."""
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
-    from models.runtime.executor import ModelLoadError
+    from models.runtime.executor import ModelLoadError, ModelMemoryError
 
-    return ManifestError, UnknownModel, ModelLoadError
+    return isinstance(error, (ManifestError, UnknownModel, ModelLoadError)) and not isinstance(error, ModelMemoryError)
 
 
 @dataclass
@@ -266,7 +266,7 @@ class _WorkerProcess:
                 limit_memory(settings.workers.job_memory_bytes)  # its networks are loaded
             keep_what_is_loaded()
         except Exception as error:
-            misconfigured = isinstance(error, _faults_of_configuration())
+            misconfigured = _is_misconfigured(error)
             log.critical("the %s worker cannot be set up: %s", self.queue, error, exc_info=not misconfigured)
             self._set_state(_MISCONFIGURED if misconfigured else _FAILED)
             # The parent ends in good order; its process is looked after by `pleura serve` or the container engine.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,26 @@ Outputs = Mapping[str, Pixels]
 
 class ModelLoadError(RuntimeError):
     """A model's file cannot be loaded, or is not the network that its manifest describes."""
+
+
+class ModelMemoryError(ModelLoadError):
+    """There was too little memory to load a model just now: another time, or on another machine, it may be enough."""
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|out of memory|(failed to|cannot|could not) allocate|resource temporarily unavailable", re.IGNORECASE
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a library says that memory (or, for its threads, room) was short; ONNX Runtime has no class for that."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def load_error(file: Path, error: Exception) -> ModelLoadError:
+    """The error of a file that a library could not load."""
+    kind = ModelMemoryError if is_out_of_memory(error) else ModelLoadError
+    return kind(f"{file} cannot be loaded: {error or type(error).__name__}")
 
 
 class ModelOutputError(RuntimeError):

@@ -9,7 +9,16 @@ from typing import Any, Literal
 from models.contract import Pixels
 from models.model_spec import ModelSpec
 from models.runtime.batches import Batches, OutOfMemoryError
-from models.runtime.executor import ModelLoadError, Outputs, RunsOn, blank, check_batch, check_outputs, input_shape
+from models.runtime.executor import (
+    ModelLoadError,
+    Outputs,
+    RunsOn,
+    blank,
+    check_batch,
+    check_outputs,
+    input_shape,
+    load_error,
+)
 from models.runtime.keras_graph import SUFFIX, open_graph
 
 OWN_LAYERS = ("models.detectors.layers",)
@@ -69,7 +78,7 @@ def _load(spec: ModelSpec, device: str) -> Any:
     try:
         network = open_network(spec.file)
     except ModelLoadError as error:
-        raise ModelLoadError(f"{spec.name}: {error}") from error
+        raise type(error)(f"{spec.name}: {error}") from error
     shape = tuple(network.input_shape) if isinstance(network.input_shape, tuple) else ()
     wanted = (None, *input_shape(spec))
     if len(shape) != 4 or any(found not in (None, want) for found, want in zip(shape[1:], wanted[1:], strict=True)):
@@ -98,8 +107,8 @@ def open_network(file: Path) -> Any:
         # win in another process.
         network.jit_compile = False
         return network
-    except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:
-        raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
+    except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError, MemoryError) as error:
+        raise load_error(file, error) from error
 
 
 def _choose_device(spec: ModelSpec, device: str, config: Any) -> None:

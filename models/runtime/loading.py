@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from models.model_spec import ModelKind, ModelSpec
-from models.runtime.executor import Device, Executor, ModelLoadError, has_gpu, library_of
+from models.runtime.executor import Device, Executor, ModelLoadError, ModelMemoryError, has_gpu, library_of
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +32,17 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
 
         return OpenInferenceExecutor(spec)
     if device == "gpu" or (device == "auto" and has_gpu()):
-        reasons = []
+        reasons: list[ModelLoadError] = []
         for way in ways(spec):
             try:
                 return _executor(way, "gpu", threads, batch)
             except ModelLoadError as error:
-                reasons.append(str(error))
+                reasons.append(error)
+        why = "; and ".join(map(str, reasons))
         if device == "gpu":
-            hint = 'or set workers.device = "auto"'
-            raise ModelLoadError(f"the configuration demands a GPU, and {'; and '.join(reasons)}; {hint}")
-        log.warning("no GPU is used, though this machine has one: %s", "; and ".join(reasons))
+            kind = ModelMemoryError if any(isinstance(one, ModelMemoryError) for one in reasons) else ModelLoadError
+            raise kind(f'the configuration demands a GPU, and {why}; or set workers.device = "auto"')
+        log.warning("no GPU is used, though this machine has one: %s", why)
     return _executor(min(ways(spec), key=_is_tensorflow), "cpu", threads, batch)
 
 

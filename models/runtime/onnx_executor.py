@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +17,14 @@ from models.runtime.executor import (
     check_batch,
     check_outputs,
     input_shape,
+    is_out_of_memory,
+    load_error,
 )
 from models.runtime.onnx_runtime import onnxruntime
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _SPIN_MICROSECONDS = 50
 _SPIN_IS_BOUNDED = (1, 26)  # versions before this one ignore spin_duration_us
-_OUT_OF_MEMORY = re.compile(r"failed to allocate|out of memory", re.IGNORECASE)
 
 
 Processor = Literal["cpu", "gpu"]
@@ -48,7 +48,7 @@ class OnnxExecutor:
         try:
             self._session = open_onnx(spec.file, _options(threads), device)
         except ModelLoadError as error:
-            raise ModelLoadError(f"{spec.name}: {error}") from error
+            raise type(error)(f"{spec.name}: {error}") from error
         self.runs_on: RunsOn = "gpu" if _CUDA in self._session.get_providers() else "cpu"
         inputs = self._session.get_inputs()
         takes_many = self.runs_on == "gpu" and not isinstance(inputs[0].shape[0], int)
@@ -70,7 +70,7 @@ class OnnxExecutor:
         try:
             found = self._session.run(self._outputs, {self._input: images})
         except Exception as error:  # onnxruntime raises classes of its own that it does not export
-            if self.runs_on == "gpu" and _OUT_OF_MEMORY.search(str(error)):
+            if self.runs_on == "gpu" and is_out_of_memory(error):
                 raise OutOfMemoryError(f"{self.spec.name}: {len(images)} images do not fit into memory") from error
             raise
         return check_outputs(self.spec, dict(zip(self._outputs, found, strict=True)), len(images))
@@ -113,7 +113,7 @@ def open_onnx(
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
-        raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
+        raise load_error(file, error) from error
     if device == "gpu" and _CUDA not in session.get_providers():
         raise ModelLoadError(f"ONNX Runtime could not start {file.name} on a GPU (CUDA, cuDNN?)")
     inputs = session.get_inputs()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -224,6 +226,32 @@ def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelS
         keras.Sequential([image, keras.layers.Lambda(lambda x: x)]).save(tmp_path / name)
         with pytest.raises(ModelLoadError, match="Lambda"):
             load(replace(spec, file=tmp_path / name), device="cpu")
+
+
+_SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from models.runtime.executor import ModelMemoryError
+from models.runtime.onnx_executor import open_onnx
+
+(size,) = (int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[2]) * 2**20,) * 2)
+try:
+    open_onnx(Path(sys.argv[1]))
+except ModelMemoryError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("megabytes", [1, 24])  # too little to read the file, and too little to make a session of it
+def test_a_network_for_which_memory_is_short_may_be_loaded_later(megabytes: int) -> None:
+    """It is no fault of the file: a service manager that took it for one would never start the node again."""
+    file = BUNDLED / "chest-classifier.onnx"
+    command = [sys.executable, "-P", "-c", _SHORT_OF_MEMORY, str(file), str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{file} cannot be loaded" in done.stderr
+    assert "bad_alloc" in done.stderr
 
 
 class Session:

@@ -202,7 +202,7 @@ def socket_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize(("code", "ends"), [(os.EX_CONFIG, True), (1, False)])
+@pytest.mark.parametrize(("code", "ends"), [(os.EX_CONFIG, True), (os.EX_UNAVAILABLE, False), (1, False)])
 def test_a_part_that_is_misconfigured_at_each_start_ends_that_of_the_node(
     tmp_path: Path, values: dict[str, dict[str, Any]], code: int, ends: bool
 ) -> None:

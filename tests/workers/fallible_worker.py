@@ -3,7 +3,7 @@
 ``python -m tests.workers.fallible_worker QUEUE CONFIG``. A point is armed by a file ``kill/<point>.<number>`` in the
 store folder that says whom to kill, ``child`` or ``parent``; the first process that comes by takes the file away,
 writes the hit to ``hits`` and kills. So each arming hits once, and the log says that it did. With ``nobody`` it waits
-there instead, until the file ``go`` is there.
+there instead, until the file ``go`` is there; with ``connection`` it meets a database that does not answer.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Points:
                 continue
             with self._hits.open("a") as hits:
                 hits.write(f"{point} {victim} {os.getpid()}\n")
+            if victim == "connection":
+                connect("postgresql://nobody@127.0.0.1:1/none").connect()
             if victim == "nobody":
                 self._wait()
                 continue
@@ -145,6 +147,7 @@ class Unswitched(ModelStateResolver):
 
 def compose(queue: str, settings: Settings, here: WorkerId) -> Handler:
     points = Points(settings.store.folder)
+    points.reach("setting-up")
     database = FallibleDatabase(settings, points)
     if queue == "deliveries":
         return delivery_handler(settings, here, database=database)

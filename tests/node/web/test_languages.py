@@ -346,8 +346,8 @@ def test_models_and_certificates_that_cannot_be_used_are_told_in_german(tmp_path
         ),
         ("the hospital's own priority is urgent", "die eigene Priorität des Krankenhauses ist dringend"),
         (
-            "The hospital has corrected this patient (name, birth date): results carry what was known before.; and 3 more:"
-            " see the history",
+            "The hospital has corrected this patient (name, birth date): results carry what was known before.; and 3"
+            " more: see the history",
             "Das Krankenhaus hat Angaben zur Person berichtigt (Name, Geburtsdatum): Die Ergebnisse nennen, was vorher"
             " bekannt war.; und 3 weitere: siehe Verlauf",
         ),
