@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END
+from io import SEEK_CUR, SEEK_END, BytesIO
 from typing import BinaryIO, Protocol
 
 _CHUNK = 64 * 1024
@@ -39,7 +39,10 @@ IMAGE_LIMITS = Limits(inflated_bytes=1 << 29, elements=200_000, depth=64, value_
 
 
 class Source(Protocol):
-    """Bytes that are read forward."""
+    """Bytes that are read forward. ``memory`` has all of them from its place ``begin`` on, where they are at hand."""
+
+    memory: bytes
+    begin: int
 
     def read(self, count: int) -> bytes:
         """The next bytes; fewer only at the end."""
@@ -53,7 +56,8 @@ class PlainSource:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        at = file.tell()
+        self.memory = file.getvalue() if isinstance(file, BytesIO) else b""
+        at = self.begin = file.tell()
         self.left = file.seek(0, SEEK_END) - at
         file.seek(at)
 
@@ -75,6 +79,8 @@ class PlainSource:
 
 class InflatedSource:
     """Bytes of a raw deflate stream (PS3.5 A.5: no zlib header), inflated piece by piece as they are asked for."""
+
+    memory, begin = b"", 0
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file = file

@@ -10,9 +10,11 @@ a broken icon says nothing about an image.
 from __future__ import annotations
 
 import struct
+import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,6 +51,9 @@ _VRS = {str(vr).encode(): str(vr) for vr in VR if len(str(vr)) == 2}
 # Explicit value representations with a length of four bytes (PS3.5 7.1.2); of these the second line holds no items.
 _LONG = frozenset({"SQ", "UN", "UC", "UR", "UT", "SV", "UV", "OB", "OD", "OF", "OL", "OV", "OW"})
 _BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
+_LONG_CODES = frozenset(code for code, vr in _VRS.items() if vr in _LONG)
+_LAYOUTS = {order: tuple(struct.Struct(order + kind) for kind in ("HH2sH", "HHL", "L")) for order in "<>"}
+_raw_element = partial(tuple.__new__, RawDataElement)  # without the function in Python that its class has for it
 # How many elements are read between two looks at the clock.
 _STEPS = 512
 _PREAMBLE = 128
@@ -81,7 +86,8 @@ class Reader:
     """Reads one data set from where ``file`` stands; with ``tags`` only these are kept, on every level.
 
     ``elements`` are those of the top level so far, also when an error ended the reading; ``length`` is how many bytes
-    (inflated) they and what was passed over take, up to the tag at which ``enough`` said so.
+    (inflated) they and what was passed over take, up to the tag at which ``enough`` said so. ``in_order``: the tags of
+    the top level, with the one that ``enough`` is asked about, come in the order of PS3.5 7.1.
     """
 
     def __init__(
@@ -95,28 +101,31 @@ class Reader:
             self._source = PlainSource(file)
             self._bound = self._source.left
         self._little = transfer_syntax != uid.ExplicitVRBigEndian
-        order = "<" if self._little else ">"
-        self._short = struct.Struct(f"{order}HH2sH").unpack
-        self._wide = struct.Struct(f"{order}HHL").unpack
-        self._long = struct.Struct(f"{order}L").unpack
+        short, wide, long = _LAYOUTS["<" if self._little else ">"]
+        self._short, self._wide, self._long = short.unpack, wide.unpack, long.unpack
+        self._short_at, self._long_at = short.unpack_from, long.unpack_from
         self._limits = limits
         self._tags = None if tags is None else frozenset(tags) | {_CHARACTER_SET}
         self._steps_left = limits.elements
         self._look_at = max(limits.elements - _STEPS, 0)
         self._end_of_time: float | None = None
         self._at = 0
+        self._asked_after = -1
+        self._tag_before = -1
+        self.in_order = True
         self._top = _Level(None, 0)
         self.elements = self._top.elements
         self.length = 0
 
-    def read(self, enough: Enough | None = None) -> Reader:
-        """Read to the end, or as far as is ``enough``.
+    def read(self, enough: Enough | None = None, asked_after: int = -1) -> Reader:
+        """Read to the end, or as far as is ``enough``, which is not asked at tags up to ``asked_after``.
 
         What was read before an error stays in ``elements``.
 
         Raises:
             InvalidDataSetError: the bytes are no data set, or (:class:`DataSetLimitError`) one that is too much.
         """
+        self._asked_after = sys.maxsize if enough is None else asked_after
         self._data_set(self._top, self._bound, enough)
         return self
 
@@ -126,7 +135,10 @@ class Reader:
 
     def _data_set(self, level: _Level, bound: int | None, enough: Enough | None, delimited: bool = False) -> None:
         """Read elements up to ``bound`` (where that is known), or to the delimiter where there is to be one."""
+        in_memory = bool(self._source.memory) and not level.depth
         while bound is None or self._at < bound:
+            if in_memory and self._read_plain(level, enough):
+                return
             head = self._head(bound)
             if len(head) < 8:
                 if level.depth:
@@ -140,7 +152,7 @@ class Reader:
                 if delimited:
                     return
                 continue
-            if enough is not None and enough(tag):
+            if not level.depth and self._is_enough(tag, enough):
                 self.length = self._at - 8
                 return
             if level.implicit is None and group != _META_GROUP:
@@ -148,6 +160,53 @@ class Reader:
             vr, length = self._kind(level, head, code, short)
             self._element(level, tag, vr, length, bound)
         self.length = self._at
+
+    def _is_enough(self, tag: int, enough: Enough | None) -> bool:
+        self.in_order &= tag > self._tag_before
+        self._tag_before = tag
+        return tag > self._asked_after and enough is not None and enough(tag)
+
+    def _read_plain(self, level: _Level, enough: Enough | None) -> bool:
+        """Read what lies in memory, up to an element that needs more than a look; True if ``enough`` ends it.
+
+        Nearly all of a header are no such: in explicit VR, of no undefined length, no sequence that is asked for. One
+        loop, with nothing called for most of them, takes half of the time, and a peer waits for its answer meanwhile.
+        """
+        data, begin = self._source.memory, self._source.begin
+        at, end, steps = begin + self._at, len(data), self._steps_left - self._look_at
+        tags, kinds, kept, longest = self._tags, _VRS, level.elements, self._limits.value_bytes
+        short_at, before, asked_after, over = self._short_at, self._tag_before, self._asked_after, False
+        while steps > 0 and at + 8 <= end:
+            group, number, code, length = short_at(data, at)
+            vr = kinds.get(code)
+            if vr is None or group == _META_GROUP or group >= _PIXEL_GROUP or level.implicit:
+                break
+            tag, value_at = group << 16 | number, at + 8
+            wanted = tags is None or tag in tags
+            if code in _LONG_CODES:
+                if wanted or value_at + 4 > end:
+                    break
+                (length,) = self._long_at(data, value_at)
+                value_at += 4
+            if value_at + length > end or (wanted and length > longest):
+                break
+            if tag <= before:
+                self.in_order = False
+            before, level.implicit = tag, False
+            if tag > asked_after and enough is not None and enough(tag):
+                over = True
+                break
+            steps -= 1
+            at = value_at + length
+            if wanted:
+                if tag == _CHARACTER_SET:
+                    level.encoding = _encodings(data[value_at:at])
+                value = data[value_at:at] or empty_value_for_VR(vr, raw=True)
+                kept[tag] = _raw_element((BaseTag(tag), vr, length, value, 0, False, self._little, True, False))
+        self._tag_before, self._steps_left = before, self._look_at + steps
+        self._source.skip(at - begin - self._at)
+        self._at = self.length = at - begin
+        return over
 
     def _kind(self, level: _Level, head: bytes, code: bytes, short: int) -> tuple[str | None, int]:
         """Value representation and length of an element, as the two ways of PS3.5 7.1 say them, and some others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -15,7 +16,13 @@ class TolerantHeader:
 
     def text(self, keyword: str) -> str:
         """Value as text; the first of several values; empty if there is none."""
-        values = self.texts(keyword)
+        try:
+            value = self._dataset.get(keyword)
+        except Exception:  # see texts
+            return ""
+        if type(value) is str:  # nearly every value is one text
+            return value.strip(" \0")
+        values = _texts(value)
         return values[0] if values else ""
 
     def texts(self, keyword: str) -> list[str]:
@@ -24,12 +31,7 @@ class TolerantHeader:
             value = self._dataset.get(keyword)
         except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
             return []
-        if value is None:
-            return []
-        if type(value) is str:  # nearly every value is one text
-            return [value.strip(" \0")]
-        many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return [str(item).strip(" \0") for item in (value if many else [value])]
+        return _texts(value)
 
     def number(self, keyword: str) -> int | None:
         """Value as a whole number, or None."""
@@ -54,3 +56,11 @@ class TolerantHeader:
         except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
             items = []
         yield from (TolerantHeader(item) for item in items if isinstance(item, Dataset))
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str | bytes | int) or not isinstance(value, Sequence):  # the last takes the longest
+        value = [value]
+    return [str(item).strip(" \0") for item in value]

@@ -76,12 +76,17 @@ KEYWORDS = (
     "ViewCodeSequence",
 )
 _KEYWORDS = frozenset(KEYWORDS)
-_ASKED = {tag: (keyword, dictionary_VR(tag)) for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
-# The last three are attributes of the items of code sequences (PS3.3 8.8).
-_TAGS = frozenset(_ASKED) | {0x00080100, 0x00080102, 0x00080104}
-_IDENTITY_TAGS = tuple(tag for tag, (keyword, _) in _ASKED.items() if keyword in _IDENTITY)
 # Value representations whose single values are text (PS3.5 6.2).
 _TEXTUAL = frozenset({"AE", "AS", "CS", "DA", "LO", "PN", "SH", "TM", "UI"})
+_ASKED = {
+    tag: (keyword, vr, vr in _TEXTUAL)
+    for keyword in KEYWORDS
+    if (tag := tag_for_keyword(keyword)) is not None and (vr := dictionary_VR(tag))
+}
+_NOT_ASKED = ("", "", False)
+# The last three are attributes of the items of code sequences (PS3.3 8.8).
+_TAGS = frozenset(_ASKED) | {0x00080100, 0x00080102, 0x00080104}
+_IDENTITY_TAGS = tuple(tag for tag, (keyword, *_) in _ASKED.items() if keyword in _IDENTITY)
 
 
 class UnreadableDataSetError(ValueError):
@@ -102,11 +107,14 @@ class Header(Dataset):
     def of(cls, reader: Reader) -> Header:
         """Make a header of the elements that were read."""
         header = cls.__new__(cls)
-        plain, present = {}, set()
+        plain: dict[str, str | int] = {}
+        present = set()
         for tag, element in reader.elements.items():
-            keyword, vr = _ASKED.get(tag, ("", ""))
+            keyword, vr, is_text = _ASKED.get(tag, _NOT_ASKED)
             present.add(keyword)
-            value = _plain_value(element, vr)
+            if type(element) is not RawDataElement or element.VR not in (None, vr):
+                continue
+            value = _plain_text(element.value or b"") if is_text else _plain_number(element, vr)
             if value is not None:
                 plain[keyword] = value
         # pydicom would look for each name in its dictionary.
@@ -134,17 +142,19 @@ class Header(Dataset):
             return default
 
 
-def _plain_value(element: Any, vr: str) -> str | int | None:
-    """Value of an element that holds one number or one ASCII text; None if pydicom must convert it."""
-    if not isinstance(element, RawDataElement) or element.VR not in (None, vr) or not element.value:
+def _plain_number(element: RawDataElement, vr: str) -> int | None:
+    """The value of an element that holds one number; None if pydicom must convert it."""
+    if vr != "US" or element.value is None or len(element.value) != 2:
         return None
-    if vr == "US" and len(element.value) == 2:
-        return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
-    value = element.value.rstrip(b" \0")
-    if vr not in _TEXTUAL or not value.isascii() or b"\\" in value or b"=" in value:
+    return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
+
+
+def _plain_text(value: bytes) -> str | None:
+    """A value that is one text of printable ASCII, which is not empty; None if pydicom must convert it."""
+    if not value.isascii() or b"\\" in value or b"=" in value:
         return None
-    decoded = value.decode("ascii")
-    return decoded if decoded.isprintable() else None
+    decoded = value.rstrip(b" \0").decode("ascii")
+    return decoded if decoded.isprintable() and value else None
 
 
 def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes = b"") -> Dataset:
@@ -173,7 +183,7 @@ def _read_beginning(beginning: bytes, transfer_syntax: str) -> Header | None:
     reader = Reader(BytesIO(beginning), transfer_syntax, _LIMITS, _TAGS)
     stop = _Stop(reader)
     try:
-        reader.read(stop)
+        reader.read(stop, _LAST_TAG)
     except InvalidDataSetError:  # cut off within an element, or malformed: reading the file decides which
         return None
     return Header.of(reader) if stop.stopped else None
@@ -185,7 +195,7 @@ def _read_file(path: Path, transfer_syntax: str, offset: int) -> Header:
             file.seek(offset)
             reader = Reader(file, transfer_syntax, _LIMITS, _TAGS)
             try:
-                reader.read(_Stop(reader))
+                reader.read(_Stop(reader), _LAST_TAG)
             except InvalidDataSetError:
                 # A data set whose identifiers could be read is kept; later readers report what else is wrong.
                 if not _is_identified(reader):
@@ -197,7 +207,7 @@ def _read_file(path: Path, transfer_syntax: str, offset: int) -> Header:
 
 
 class _Stop:
-    """Stops reading when no needed attribute can follow.
+    """Stops reading when no needed attribute can follow; asked at tags after :data:`_LAST_TAG`.
 
     Elements are in the order of their tags (PS3.5 7.1), and none is needed after :data:`_LAST_TAG`. Some devices write
     a private group out of order, and other receivers accept that. So a data set whose elements are out of order, or
@@ -206,15 +216,11 @@ class _Stop:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._before = 0
-        self._in_order = True
         self.stopped = False
 
     def __call__(self, tag: int) -> bool:
         """Return whether to stop at ``tag``."""
-        self._in_order &= tag > self._before
-        self._before = tag
-        if tag > _LAST_TAG and self._in_order and _is_identified(self._reader):
+        if self._reader.in_order and _is_identified(self._reader):
             self.stopped = tag >= _PIXEL_DATA or _ROWS in self._reader.elements
         return self.stopped
 
@@ -280,6 +286,8 @@ def text(header: Dataset, keyword: str) -> str:
 
     Several values remain one text with backslashes between them, as in the data set (PS3.5 6.4).
     """
+    if type(header) is Header and type(plain := header._plain.get(keyword)) is str:
+        return plain.strip()[:_LONGEST_TEXT]  # all of it is printable
     try:
         value = header.get(keyword)
         shown = "" if value is None else "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)

@@ -6,7 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from dataclasses import replace
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,67 @@ def test_without_pixels_it_stops_before_them() -> None:
     found = read_path(Path(str(get_testdata_file("CT_small.dcm", download=False))), pixels=False)
     assert found.Rows == 128
     assert "PixelData" not in found
+
+
+CHARACTERS = element(0x00080005, b"CS", b"ISO_IR 192")
+PIECES = (
+    NAME,
+    CHARACTERS,
+    element(0x00020010, b"UI", b"1.2.840.10008.1.2.1"),
+    element(0x00080060, b"CS", b""),
+    element(0x00280010, b"US", b"\0\1"),
+    element(0x00091001, b"UN", b"private"),
+    element(0x00091002, b"ZZ", b"four"),
+    element(0x00091003, b"??", b"four"),
+    element(0x00100020, b"LO", b"ID-1", 9),
+    element(0x00081140, b"SQ", item(NAME)),
+    element(0x00400008, b"SQ", item(NAME) * 2, 0xFFFFFFFF) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0),
+    element(0x00420011, b"OB", bytes(50)),
+    element(0x7FE00010, b"OW", bytes(70)),
+    struct.pack("<HHL", 0x0010, 0x0020, 4) + b"ID-1",
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=12),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3),
+    st.integers(0, 500),
+    st.sampled_from([EXPLICIT, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian]),
+    st.sampled_from([None, frozenset({0x00100010, 0x00400008, 0x00420011})]),
+    st.sampled_from([LIMITS, replace(LIMITS, elements=3), replace(LIMITS, value_bytes=9)]),
+)
+def test_what_lies_in_memory_is_read_as_a_file_is(
+    pieces: list[bytes],
+    damage: list[tuple[int, int]],
+    end: int,
+    syntax: str,
+    tags: frozenset[int] | None,
+    limits: Limits,
+) -> None:
+    data = bytearray(b"before" + b"".join(pieces))
+    for where, byte in damage:
+        data[where % len(data)] = byte
+    data = data[: max(end, 6)]
+    asked: list[list[int]] = []
+
+    def outcome(file: BytesIO | BufferedReader) -> object:
+        file.seek(6)
+        reader = Reader(file, syntax, limits, tags)
+        asked.append([])
+
+        def enough(tag: int) -> bool:
+            asked[-1].append(tag)
+            return tag > 0x7FDFFFFF
+
+        try:
+            reader.read(enough, 0x00080060)
+        except InvalidDataSetError as error:
+            return str(error), reader.in_order, list(reader.elements)
+        return reader.length, reader.in_order, dict(reader.elements), str(reader.data_set())
+
+    assert outcome(BytesIO(data)) == outcome(BufferedReader(BytesIO(data)))
+    assert asked[0] == asked[1]
 
 
 def test_a_data_set_that_inflates_for_ever_takes_no_memory() -> None:
