@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from config.notice import NOTICE
 from models.contract import Mask, Pixels
 from models.templates import environment
 from models.training.metrics import Interval
@@ -22,7 +23,6 @@ from models.training.metrics import Interval
 _TEMPLATES = environment(Path(__file__).parent / "templates")
 _PARTS = _TEMPLATES.get_template("parts.html").module
 
-NOTICE = "Research use only. Not a medical device."
 LISTED = 200
 """Problems that a page lists one by one; ``metrics.json`` has all of them."""
 

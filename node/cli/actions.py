@@ -17,7 +17,7 @@ from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.queries.problems import Selection
 from db.states import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
-from node.cli.common import console, fail, json_option, print_json, settings_of
+from node.cli.common import console, fail, json_option, print_json, print_notice, settings_of
 from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_database, open_engine
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
@@ -159,6 +159,7 @@ def feedback(
             print_json([{"finding": each, "verdict": latest.get(each.id)} for each in known])
         else:
             _list(known, latest)
+            print_notice()
         return
     if verdict is None:
         raise click.UsageError(f"give accept, modify or reject after {finding}", ctx=context)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from datetime import date
@@ -21,6 +21,7 @@ import click
 from rich.console import Console
 
 from config import logging
+from config.notice import NOTICE
 from config.private_files import share_with_group
 from config.settings import Settings, load
 from db.ending import OF_THIS_PROCESS
@@ -57,15 +58,31 @@ def config_of(context: click.Context) -> Path | None:
     return path
 
 
-def print_json(value: Any) -> None:
-    """Print records as JSON: times as ISO 8601 with their offset, paths and words as text."""
-    click.echo(json.dumps(value, default=_plain, indent=2))
+def print_json(value: Any, *, notice: bool = True) -> None:
+    """Print records as JSON: times as ISO 8601 with their offset, paths and words as text.
+
+    Each record has one key more, ``notice``: it stays with what a program keeps of a list, and of a list nothing else
+    changes.
+    """
+    click.echo(json.dumps(_with_notice(value) if notice else value, default=_plain, indent=2))
+
+
+def _with_notice(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_with_notice(each) for each in value]
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return {**plain, "notice": NOTICE} if isinstance(plain, Mapping) else plain
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def print_notice() -> None:
+    """Say below findings what they are not for."""
+    console.print(f"[dim]{NOTICE}[/]")
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -20,6 +20,6 @@ def config(context: click.Context, template: bool, table: bool, as_json: bool) -
     elif table:
         click.echo(reference.markdown_table(), nl=False)
     elif as_json:
-        print_json(reference.effective(settings_of(context)))
+        print_json(reference.effective(settings_of(context)), notice=False)
     else:
         click.echo(reference.effective_toml(settings_of(context)), nl=False)

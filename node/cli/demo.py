@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from config.notice import NOTICE
 from db.shown_records import WorklistRow
 from node.cli.common import console, fail, program
-from node.cli.main import NOT_A_MEDICAL_DEVICE
 from node.cli.worklist import worklist_table
 
 
@@ -44,7 +44,7 @@ def demo(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
         _run(files, folder, seconds)
     except (DemoError, ServeError, BrokerError, SendError) as error:
         fail(str(error))
-    console.print(f"\n{time.monotonic() - began:.0f} s. [bold yellow]{NOT_A_MEDICAL_DEVICE}[/]")
+    console.print(f"\n{time.monotonic() - began:.0f} s. [bold yellow]{NOTICE}[/]")
 
 
 def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:

@@ -9,12 +9,11 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from node.cli.common import console, print_json, settings_of
+from node.cli.common import console, print_json, print_notice, settings_of
 from node.cli.worklist import open_database
 from node.monitoring.drift import Comparison, Counts, DriftReport, ImageWeek, ScoreWeek, VerdictWeek, drift_report
 
 _STYLES = {"drifted": "bold red", "moving": "yellow", "stable": "green"}
-NOTICE = "Research use only: not a medical device."
 
 
 @click.command()
@@ -49,7 +48,7 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
         console.print()
     if not report.images:
         console.print(f"No image was analysed in the last {weeks} weeks.")
-    console.print(f"[dim]{NOTICE}[/]")
+    print_notice()
 
 
 def tables_of(report: DriftReport) -> list[Table]:

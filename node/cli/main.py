@@ -24,12 +24,11 @@ except ImportError as error:
     sys.exit(f"pleura: {error}")
 
 from config.logging import silence_libraries
+from config.notice import NOTICE
 from config.private_files import keep_private
 from config.settings import SettingsError
 from db.errors import DatabaseError
 from node.cli.common import SERVICES
-
-NOT_A_MEDICAL_DEVICE = "Research use only. Pleura is not a medical device."
 
 # Command name -> module and attribute, in the order of --help.
 COMMANDS = {
@@ -137,7 +136,7 @@ def _database_is_away(error: Exception, config: Path | None) -> str:
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("pleura"), prog_name="pleura", message=f"%(prog)s %(version)s. {NOT_A_MEDICAL_DEVICE}")
+@click.version_option(version("pleura"), prog_name="pleura", message=f"%(prog)s %(version)s. {NOTICE}")
 @click.option(
     "--config",
     "config_path",

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from config.logging import escaped
 from models.radiograph.data_set import MALFORMED
-from node.cli.common import console, fail, json_option, print_json, settings_of
+from node.cli.common import console, fail, json_option, print_json, print_notice, settings_of
 from node.dicom.storage_scu import find_files
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def results(paths: tuple[Path, ...], as_json: bool) -> None:
         print_json({"results": read, "problems": found, "unreadable": unreadable})
     else:
         _print({path: as_lines(one) for path, one in ours.items()}, found)
+        print_notice()
     for path, reason in unreadable.items():
         click.echo(f"pleura: {escaped(str(path))} cannot be read: {escaped(reason)}", err=True)
     if found:

@@ -15,7 +15,7 @@ from config.settings import Settings
 from node.cli.common import console, fail, json_option, need, settings_of
 from workers.simulation.experiment import compare
 from workers.simulation.scenario import DEFAULT, Scenario, ScenarioError, read_scenario
-from workers.simulation.simulation_report import NOTICE, interval_text, metrics_json, summary_text
+from workers.simulation.simulation_report import SIMULATED, interval_text, metrics_json, summary_text
 from workers.simulation.turnaround_figures import Comparison
 
 
@@ -84,7 +84,7 @@ def simulate(
     else:
         console.print(figures_table(comparison, scenario))
         console.print(summary_text(comparison))
-        console.print(NOTICE)
+        console.print(SIMULATED)
     if out is not None:
         _write(out, comparison, scenario, settings)
 

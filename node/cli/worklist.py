@@ -27,7 +27,7 @@ from db.records import FindingRecord
 from db.search_words import as_date
 from db.shown_records import StudyDetail, WorklistRow
 from db.states import Analysis, Priority, StudyState
-from node.cli.common import console, fail, json_option, print_json, settings_of
+from node.cli.common import console, fail, json_option, print_json, print_notice, settings_of
 from workers.clock import for_people
 from workers.laterality import place_text
 from workers.open_database import database_of
@@ -143,6 +143,7 @@ def worklist(
         print_json(rows)
     else:
         console.print(worklist_table(rows))
+        print_notice()
 
 
 def worklist_table(rows: Sequence[WorklistRow], now: datetime | None = None) -> Table:
@@ -201,6 +202,7 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
         return
     for part in _parts(detail, by_hand(detail, settings.destinations), settings.site.zone):
         console.print(part)
+    print_notice()
 
 
 def note_view(database: Database, detail: StudyDetail) -> None:

@@ -26,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.notice import NOTICE
 from config.settings import Settings
 from db import audit_feed
 from db.audit import last_verification
@@ -191,7 +192,7 @@ class NodeMetrics:
     def collect(self) -> Iterator[Metric]:
         """Every metric; without the database those are missing that come from it, and ``pleura_part_up`` says so."""
         places = occupied_places(self._settings.store.folder)
-        yield gauge("pleura_build_info", "Version of this node.", ("version",), [((version("pleura"),), 1)])
+        yield gauge("pleura_build_info", f"Version of this node. {NOTICE}", ("version",), [((version("pleura"),), 1)])
         yield self._parts(places)
         yield from self._disk()
         yield self._certificates()

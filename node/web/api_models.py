@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from config.notice import NOTICE
 from db.assessments import Unmatched
 from db.audit import RecordedEntry
 from db.erasures import LONGEST_REASON
@@ -24,7 +25,6 @@ from db.shown_records import StudyDetail, WorklistRow
 from db.states import Priority, StudyState
 from db.user_tables import Verdict
 from node.monitoring.drift import DriftReport, VerdictWeek
-from workers.notifications.channel import NOTICE
 
 MOST_DETAIL = 400
 """An error's sentence is cut after this many characters: it may repeat what was sent."""

@@ -15,9 +15,6 @@ from typing import Protocol
 from config.settings import Settings
 from db.notifications import Notification
 
-NOTICE = "Research use only. Pleura is not a medical device."
-
-
 _WORDS = (
     (ssl.SSLCertVerificationError, "its certificate is for another name, or of a CA that is not trusted: see ca_file"),
     (ConnectionRefusedError, "nothing listens on that host and port"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from config.notice import NOTICE
 from config.settings import Settings
 from db.notifications import Notification
 from db.states import Priority
 from workers.clock import for_people
-from workers.notifications.channel import NOTICE
 
 TEST = "test"
 """Reason of a test message, which is about no finding."""

@@ -9,12 +9,13 @@ import socket
 import ssl
 from datetime import datetime
 
+from config.notice import NOTICE
 from config.notifications import HL7Notification
 from config.settings import Settings
 from db.notifications import Notification
 from workers.hl7.message import MessageError, composed, read_message, write_message
 from workers.hl7.mllp import ExchangeError, FramingError, exchange
-from workers.notifications.channel import NOTICE, NotSentError
+from workers.notifications.channel import NotSentError
 from workers.notifications.formatting import TEST, digits, finding_text, link_to
 
 _LONGEST_CONTROL_ID = 20

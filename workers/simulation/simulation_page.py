@@ -10,7 +10,7 @@ from config.triage import Triage
 from models.templates import environment
 from workers.simulation.plots import bars, curves
 from workers.simulation.scenario import Scenario
-from workers.simulation.simulation_report import NOTICE, interval_text, minutes_of, summary_text
+from workers.simulation.simulation_report import SIMULATED, interval_text, minutes_of, summary_text
 from workers.simulation.turnaround_figures import Comparison, Estimate, Figures
 
 _TEMPLATES = environment(Path(__file__).parent / "templates")
@@ -25,7 +25,7 @@ _MEASURES: tuple[tuple[str, Callable[[Figures], Estimate]], ...] = (
 def html_report(comparison: Comparison, scenario: Scenario, rules: Triage, command: str) -> str:
     """The whole HTML report; ``command`` is the command that made it."""
     return _TEMPLATES.get_template("report.html").render(
-        notice=NOTICE,
+        notice=SIMULATED,
         scenario=scenario,
         comparison=comparison,
         summary=summary_text(comparison),

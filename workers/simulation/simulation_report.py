@@ -6,18 +6,19 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from config.notice import NOTICE
 from config.triage import Triage
 from workers.simulation.policies import DUE_TIME, FIRST_COME, PRIORITY
 from workers.simulation.scenario import Scenario
 from workers.simulation.turnaround_figures import ALL, Comparison, Estimate
 
-NOTICE = "Research use only. Pleura is not a medical device. Every figure is simulated."
+SIMULATED = f"{NOTICE} Every figure is simulated."
 
 
 def metrics_json(comparison: Comparison, scenario: Scenario, rules: Triage) -> str:
     """All figures with the scenario and the settings, as JSON."""
     content: dict[str, Any] = {
-        "notice": NOTICE,
+        "notice": SIMULATED,
         "unit": "minutes from arrival to report",
         "seed": comparison.seed,
         "replications": comparison.replications,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config.notice import NOTICE
 from models.model_spec import ModelSpec
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion
@@ -58,7 +59,7 @@ class Evaluation:
         """For ``metrics.json``."""
         spec, samples = self.spec, self.measured.samples
         return {
-            "notice": "Research use only. Not a medical device.",
+            "notice": NOTICE,
             "model": {
                 "name": spec.name,
                 "version": spec.version,

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from config.notice import NOTICE
 from db.queries.problems import Selection
 from db.shown_records import WorklistRow
 from db.states import Priority
@@ -18,7 +19,6 @@ from node.web.formatting import NAME_HIDDEN, cell
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import View, view_of
 from node.web.translatable import gettext_noop
-from workers.notifications.channel import NOTICE
 from workers.services.actions import Actions
 
 MOST_EXPORTED = 10_000

@@ -99,6 +99,6 @@ def test_problems_are_counted_by_reason_and_escaped() -> None:
 def test_a_page_says_what_it_is_not() -> None:
     shown = pages.page(ODD, Markup(""), [("One", pages.note(ODD)), (ODD, Markup("<p>x</p>"))])
     assert shown.startswith("<!doctype html>")
-    assert "Research use only. Not a medical device." in shown
+    assert "Research use only. Pleura is not a medical device." in shown
     assert "<b>" not in shown.split("</style>")[1]
     assert shown.count("<p>x</p>") == 1

@@ -24,12 +24,14 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from config.notice import NOTICE
 from config.settings import load
 from db.engine import connect
-from node.cli.common import SERVICES, stop_on_signals
+from node.cli.common import SERVICES, print_json, stop_on_signals
 from node.cli.main import COMMANDS, cli
 from node.cli.results import _print
 from node.cli.user import _ask_password
+from node.monitoring.check import Check
 from tests.migrated import migrate
 
 Run = Callable[..., Result]
@@ -82,13 +84,24 @@ def test_the_output_with_json_is_json_and_nothing_else(run: Run, config: Path, c
     engine = connect(settings.database_url)
     migrate(engine)
     engine.dispose()
-    assert json.loads(run(*command.split(), "--json").stdout) is not None
+    shown = json.loads(run(*command.split(), "--json").stdout)
+    records = shown if isinstance(shown, list) else [shown]
+    assert all(record.get("notice") == (None if command == "config" else NOTICE) for record in records)
 
 
 def test_a_model_as_json_has_no_table(run: Run) -> None:
     shown = json.loads(run("models", "show", "chest-classifier", "--json").stdout)
     assert shown["name"] == "chest-classifier"
     assert shown["labels"][0]["threshold"] > 0
+
+
+def test_each_record_of_a_list_says_what_it_is_not_for_and_has_its_own_keys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A program that takes the list finds it where it was, and what it keeps of it says so."""
+    print_json((Check("broker", ok=True, found="answers"), Path("a")))
+    record, path = json.loads(capsys.readouterr().out)
+    assert (record["found"], record["notice"], path) == ("answers", NOTICE, "a")
 
 
 def test_users_as_json_hold_no_password(run: Run) -> None:

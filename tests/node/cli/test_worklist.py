@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pydicom.data import get_testdata_file
 
+from config.notice import NOTICE
 from config.settings import load
 from db import deliveries, jobs, rejection_notes
 from db.audit import AuditFilter, AuditTrail
@@ -76,11 +77,13 @@ def test_the_worklist_shows_studies_and_why(run: Run, database: Database) -> Non
     record_instance(database, other, not_eligible, "pipeline", NOW)
     _failed_job(database)
     text = run("worklist").output
+    assert text.endswith(f"{NOTICE}\n")
     assert "P1" in text
     assert "P2" in text
     rows = json.loads(run("worklist", "--json").output)
     received = datetime.fromisoformat(rows[0]["received_at"])
     assert (received.isoformat(), received.tzinfo is not None) == (rows[0]["received_at"], True)
+    assert {row["notice"] for row in rows} == {NOTICE}
     assert {row["patient_id"]: (row["images"], row["not_eligible"]) for row in rows} == {"P1": (1, 0), "P2": (1, 1)}
     for options in (
         ("--search", "p2"),
@@ -94,6 +97,7 @@ def test_the_worklist_shows_studies_and_why(run: Run, database: Database) -> Non
 def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, database: Database) -> None:
     _failed_job(database)
     text = run("show", "A1").output
+    assert text.endswith(f"{NOTICE}\n")
     assert "the network gave no answer" in text
     assert "claimed" in text, "the history belongs to it"
     assert json.loads(run("show", "1.2.3", "--json").output)["row"]["patient_id"] == "P1"

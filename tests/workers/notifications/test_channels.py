@@ -16,13 +16,14 @@ from typing import Any
 import hl7
 import pytest
 
+from config.notice import NOTICE
 from config.notifications import Email, HL7Notification, Notifications, Webhook
 from config.settings import Settings, Site
 from db.notifications import Notification
 from db.states import Priority
 from tests.dripping import dripping
 from tests.workers.notifications.receivers import accept, content_of, hospital, mail, make_certificate, web
-from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
+from workers.notifications.channel import NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels, notification_rules
 from workers.notifications.formatting import digits, text, trial_notification, values
 from workers.notifications.observation_report import report as report_of
