@@ -174,10 +174,11 @@ def answer(head: dict[str, Any], body: bytes | bytearray) -> tuple[dict[str, Any
 
 
 def main() -> None:
-    """Answer requests; the arguments limit memory (bytes), a request (bytes) and its time (seconds)."""
+    """Say that it is ready, and answer requests; the arguments limit memory and a request (bytes), and time (s)."""
     memory_bytes, maximum, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     confine(memory_bytes)
+    send(answers, {"ready": True})
     while True:
         try:
             head, body = receive(requests, maximum)

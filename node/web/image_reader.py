@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("pleura.admin")
 _TOO_SLOW = "reading this file takes longer than is allowed"
+_NO_START = "the process that reads files does not start on this machine; try again later"
 _ENDED = "the process that read this file has crashed"
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +82,25 @@ class ImageReader:
         """Send one request, and make something of the answer."""
         with self._lock:
             process = self._running()
-            late = threading.Event()
-            timer = threading.Timer(self._limits.seconds, _stop, (process, late))
-            timer.start()
-            try:
+            with self._limited(process, self._limits.seconds, _TOO_SLOW):
                 return made(*self._exchange(process, head, data))
-            except (OSError, EOFError, ValueError) as error:
-                if isinstance(error, ImageError):
-                    raise
-                self._end()
-                log.warning("the process that reads images ended with %s", process.returncode)
-                raise ImageError(_TOO_SLOW if late.is_set() else _ENDED) from error
-            finally:
-                timer.cancel()
+
+    @contextmanager
+    def _limited(self, process: subprocess.Popen[bytes], seconds: float, too_slow: str) -> Iterator[None]:
+        """Kill the process after ``seconds``; whatever ends it is an :class:`ImageError`."""
+        late = threading.Event()
+        timer = threading.Timer(seconds, _stop, (process, late))
+        timer.start()
+        try:
+            yield
+        except (OSError, EOFError, ValueError) as error:
+            if isinstance(error, ImageError):
+                raise
+            self._end()
+            log.warning("the process that reads images ended with %s", process.returncode)
+            raise ImageError(too_slow if late.is_set() else _ENDED) from error
+        finally:
+            timer.cancel()
 
     def _exchange(
         self, process: subprocess.Popen[bytes], request: dict[str, Any], data: bytes
@@ -114,10 +122,14 @@ class ImageReader:
         limits = self._limits
         numbers = (str(limits.memory_bytes), str(limits.file_bytes), str(limits.seconds))
         command = [sys.executable, "-P", "-m", "node.web.image_process", *numbers]
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(os.environ)
         )
-        return self._process
+        # Its start takes a second, on a busy machine many; a file has its own time.
+        with self._limited(process, _START_SECONDS, _NO_START):
+            assert process.stdout is not None
+            receive(process.stdout, 0)
+        return process
 
     def _end(self) -> None:
         process, self._process = self._process, None
