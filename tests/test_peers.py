@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import chain, count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests import peers
+from tests import peers, ports
 from tests.ports import first_ephemeral, free_port
 
 TESTS = Path(__file__).parent
@@ -32,3 +34,11 @@ def test_a_missing_program_says_in_one_line_how_to_get_it(monkeypatch: pytest.Mo
 
 def test_a_free_port_is_none_that_an_outgoing_connection_may_be_given() -> None:
     assert all(1024 < free_port() < first_ephemeral() for _ in range(20))
+
+
+def test_a_port_that_one_test_was_given_is_given_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose server is not there yet: here the dice fall on it again."""
+    given = free_port()
+    dice = chain([given, given], count(given + 1))
+    monkeypatch.setattr(ports, "_dice", SimpleNamespace(randrange=lambda *_: next(dice)))
+    assert free_port() > given

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import tomli_w
 from click.testing import CliRunner
@@ -30,11 +31,12 @@ from db import deliveries, jobs
 from db.database import Database
 from db.engine import connect, migrate, writing
 from node.cli.main import cli
-from node.embedded_broker import server_binary
+from node.embedded_broker import answers, server_binary
 from node.monitoring.check import Check
 from node.monitoring.health import examine
-from node.supervisor import free_ports
 from tests.db.examples import MINUTE, NOW, finished, record
+from tests.orthanc import wait_until
+from tests.ports import free_port, listens
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
 from workers.store_files import SET_ASIDE
@@ -101,16 +103,12 @@ class Bench:
 
     def redis(self, *options: str) -> int:
         """The port of a real Redis-compatible server."""
-        [port] = free_ports("127.0.0.1", 1)
+        port = free_port()
         command = [str(server_binary(None)), "--port", str(port), "--save", "", "--dir", str(self.folder), *options]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.stack.callback(process.wait)
         self.stack.callback(process.terminate)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.02)
+        wait_until(lambda: listens(port), "Redis", pause=0.02)
         return port
 
     def postgres_url(self, user: str = "postgres", password: str = "", database: str = "postgres") -> None:
@@ -131,7 +129,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    listener, admin, hl7 = free_ports("127.0.0.1", 3)
+    listener, admin, hl7 = free_port(), free_port(), free_port()
     with ExitStack() as stack:
         stack.callback(os.umask, os.umask(0o077))  # as the command `pleura` has it
         made = Bench(tmp_path, stack, {}, lambda: request.getfixturevalue("postgres_server"))
@@ -277,7 +275,15 @@ def _wrong_password(bench: Bench) -> None:
     server.execute("SELECT pg_reload_conf()")
     bench.stack.callback(server.execute, "SELECT pg_reload_conf()")
     bench.stack.callback(rules.write_text, before)
-    time.sleep(0.3)
+    wait_until(lambda: _is_asked_for_a_password(server), "the server to have read its rules", pause=0.02)
+
+
+def _is_asked_for_a_password(server: PostgresServer) -> bool:
+    try:
+        psycopg.connect(host=str(server.folder), user="pleura_doctor", password="wrong", dbname="postgres").close()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def _redis(bench: Bench, *options: str, database: int = 0) -> None:
@@ -306,10 +312,7 @@ def _free_port_of_a_running_node(bench: Bench) -> None:
     )
     bench.stack.callback(process.wait)
     bench.stack.callback(process.terminate)
-    for _ in range(200):
-        if path.exists():
-            break
-        time.sleep(0.02)
+    wait_until(lambda: answers(path), "the broker", pause=0.02)
 
 
 FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
