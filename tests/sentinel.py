@@ -17,8 +17,8 @@ from tests.ports import free_port
 
 MASTER = "pleura"
 _FAST = f"""
-sentinel down-after-milliseconds {MASTER} 700
-sentinel failover-timeout {MASTER} 2000
+sentinel down-after-milliseconds {MASTER} 2000
+sentinel failover-timeout {MASTER} 4000
 sentinel parallel-syncs {MASTER} 1
 """
 
@@ -90,7 +90,7 @@ class Sentinels:
 
     def _client(self, port: int) -> Redis:
         secret = {"password": self.secret} if self.secret else {}
-        return Redis(self.host, port, socket_timeout=3, **secret, **self.login)  # type: ignore[arg-type]
+        return Redis(self.host, port, socket_timeout=20, **secret, **self.login)  # type: ignore[arg-type]
 
     def _answers(self, port: int) -> bool:
         try:

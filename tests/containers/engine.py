@@ -136,7 +136,7 @@ def running_engine() -> Iterator[Engine]:
 
 
 def _wait_for(engine: Engine, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(120):
+    for _ in range(360):
         if process.poll() is not None:
             break
         if subprocess.run([DOCKER, "info"], env=engine.environment, capture_output=True, check=False).returncode == 0:

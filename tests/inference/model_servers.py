@@ -16,7 +16,7 @@ from tests.peers import skip_without
 from tests.ports import free_port
 
 ENVIRONMENT = Path(__file__).parent / ".venv"
-_SECONDS = 90
+_SECONDS = 240
 _MLSERVER_MODEL = """
 import numpy, onnxruntime
 from mlserver import MLModel

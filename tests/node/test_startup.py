@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,15 +208,14 @@ def test_a_part_that_is_misconfigured_at_each_start_ends_that_of_the_node(
 ) -> None:
     tries = tmp_path / "tries"
     program = f"open({str(tries)!r}, 'a').write('.'); raise SystemExit({code})"
-    node, part, stop = _one_part(tmp_path, values, program)
-    threading.Timer(6.0, stop.set).start()
+    node, part = _one_part(tmp_path, values, program)
     if ends:
         with pytest.raises(ServeError, match="the worker cannot run") as raised:
-            node.supervise(stop)
+            node.supervise(threading.Event())
         assert (raised.value.exit_code, tries.read_text()) == (os.EX_CONFIG, "...")
     else:
-        node.supervise(stop)
-    stop.set()
+        _supervise_until(node, lambda: part.pause > 1, "the end of the third start")
+        assert tries.read_text().startswith("...")
     node.stop()
     assert part.pause > 1
 
@@ -225,15 +224,14 @@ def test_a_part_that_was_wrong_about_its_configuration_once_leaves_the_node_alon
     tmp_path: Path, values: dict[str, dict[str, Any]]
 ) -> None:
     """As in the outage of a database of which it heard something that it did not know."""
-    once = tmp_path / "once"
-    program = (
-        f"import os, time; os.mkdir({str(once)!r}) or exit(78) if not os.path.exists({str(once)!r}) else time.sleep(60)"
-    )
-    node, part, stop = _one_part(tmp_path, values, program)
-    threading.Timer(4.0, stop.set).start()
-    node.supervise(stop)
+    once, again = tmp_path / "once", tmp_path / "again"
+    program = f"import os, time; once, again = {str(once)!r}, {str(again)!r}\n"
+    program += "if os.path.exists(once): os.mkdir(again); time.sleep(300)\n"
+    program += "os.mkdir(once); raise SystemExit(78)"
+    node, part = _one_part(tmp_path, values, program)
+    _supervise_until(node, again.exists, "the second start")
     assert part.process is not None
-    assert part.process.poll() is None, "it was started again"
+    assert part.process.poll() is None
     node.stop()
 
 
@@ -241,20 +239,36 @@ def test_a_part_that_the_machine_cannot_start_now_is_started_later(
     tmp_path: Path, values: dict[str, dict[str, Any]]
 ) -> None:
     program = tmp_path / "program"
-    node, part, stop = _one_part(tmp_path, values, "raise SystemExit(1)")
+    node, part = _one_part(tmp_path, values, "raise SystemExit(1)")
     part.command = [str(program)]
-    threading.Timer(2.5, program.symlink_to, ["/bin/cat"]).start()
-    threading.Timer(6.0, stop.set).start()
-    node.supervise(stop)
-    assert part.started_at > 0
+    _supervise_until(node, lambda: part.pause > 1, "a start that fails")
+    assert part.started_at == 0
+    program.symlink_to("/bin/cat")
+    _supervise_until(node, lambda: part.started_at > 0, "a start")
     node.stop()
 
 
-def _one_part(tmp_path: Path, values: dict[str, dict[str, Any]], program: str) -> tuple[Node, Part, threading.Event]:
-    """A node whose only part is started, with an event that stops it."""
+def _supervise_until(node: Node, condition: Callable[[], object], what: str) -> None:
+    stop = threading.Event()
+
+    def watch() -> None:
+        try:
+            wait_until(condition, what, pause=0.05)
+        finally:
+            stop.set()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    node.supervise(stop)  # in this thread: the kernel ends a part with the thread that has started it
+    watching.join()
+    assert condition(), what
+
+
+def _one_part(tmp_path: Path, values: dict[str, dict[str, Any]], program: str) -> tuple[Node, Part]:
+    """A node whose only part is started."""
     node = Node(load(configured(tmp_path, values)))
     part = Part("worker", [sys.executable, "-c", program])
     node._parts = [part]
     part.start(0.0)
     assert part.process is not None
-    return node, part, threading.Event()
+    return node, part

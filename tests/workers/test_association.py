@@ -42,7 +42,7 @@ def requested(server: ThreadedAssociationServer, called: str, seconds: float) ->
         calling="US",
         contexts=[build_context(Verification)],
         seconds=seconds,
-        connect_seconds=5,
+        connect_seconds=20,
     )
 
 
@@ -51,7 +51,7 @@ def test_a_response_is_never_taken_by_the_reactor() -> None:
     entity.supported_contexts = [build_context(Verification)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda event: 0x0000)])
     try:
-        association = requested(server, "PEER", seconds=1)
+        association = requested(server, "PEER", seconds=20)
         checkpoint = LateReactor()
         checkpoint.set()
         association._reactor_checkpoint = checkpoint

@@ -35,6 +35,7 @@ from tests.fuzz.peer import Peer as RawPeer
 from tests.migrated import migrate
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
 from tests.node.dicom.test_received_header import encoded
+from tests.orthanc import wait_until
 from tests.peers import skip_without_peers
 from tests.rules import NO_RULES
 from workers.association import open_association
@@ -215,14 +216,11 @@ def storescp(folder: Path, port: int) -> Iterator[None]:
         ["storescp", "+B", "+xa", "-od", str(folder), str(port)], env=os.environ | {"TCP_NODELAY": "1"}
     )
     try:
-        for _ in range(200):
-            if dcmtk("echoscu", "127.0.0.1", port).returncode == 0:
-                break
-            time.sleep(0.05)
+        wait_until(lambda: dcmtk("echoscu", "127.0.0.1", port).returncode == 0, "storescp", pause=0.05)
         yield
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 @over_both_layers
@@ -377,11 +375,7 @@ def test_an_idle_association_is_aborted(layer: Layer, tmp_path: Path) -> None:
         listening(tmp_path, Listener(port=0, upper_layer=layer, idle_timeout_seconds=0.3)) as listener,
         calling(listener.port) as association,
     ):
-        for _ in range(400):
-            if association.is_aborted:
-                break
-            time.sleep(0.05)
-        assert association.is_aborted
+        wait_until(lambda: association.is_aborted, "the abort", pause=0.05)
 
 
 @pytest.mark.parametrize("start", [b"", b"\x01", b"\x01\x00\x00\x00\x00\xff" + b"\x00" * 10])
@@ -636,12 +630,7 @@ def test_an_abort_in_the_middle_leaves_nothing(listener: Listening, tmp_path: Pa
         assert thread.is_alive(), "it was sent before it could be cut off"
     association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
     thread.join(60)
-    for _ in range(400):
-        if not listener.leftovers():
-            break
-        time.sleep(0.05)
-
-    assert listener.leftovers() == []
+    wait_until(lambda: listener.leftovers() == [], "nothing to be left", pause=0.05)
 
 
 @on_both_layers

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from config.listener import Peer as KnownPeer
 from node.cli.main import cli
 from node.dicom.storage_scu import Outgoing, Peer, SendError, associations, echo, find_files, send_files
 from tests.node.dicom.listening import listening
+from tests.orthanc import wait_until
 
 CT_FILE = "CT_small.dcm"
 
@@ -34,16 +34,18 @@ def storescp(tmp_path: Path, free_port: int) -> Iterator[Peer]:
     command = ["storescp", "-aet", "REAL", "-B", "+xa", "-od", str(folder), str(free_port)]
     process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
     peer = Peer("127.0.0.1", free_port, "REAL", "PLEURASCU", timeout_seconds=10)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            echo(peer)
-            break
-        except SendError:
-            time.sleep(0.05)
+    wait_until(lambda: _echoes(peer), "storescp", pause=0.05)
     yield peer
     process.kill()
     process.wait()
+
+
+def _echoes(peer: Peer) -> bool:
+    try:
+        echo(peer)
+    except SendError:
+        return False
+    return True
 
 
 def test_contexts_are_split_over_associations() -> None:

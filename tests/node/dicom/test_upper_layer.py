@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pynetdicom.sop_class import Verification
 
 from node.dicom.upper_layer.fragments import FragmentReader, InvalidPduError
 from tests.node.dicom.listening import listening
+from tests.orthanc import wait_until
 
 LONGEST = 4096
 Fragment = tuple[int, int, bytes]
@@ -115,8 +116,12 @@ def test_an_echo_and_a_release_do_not_wait_for_a_timer(tmp_path: Path) -> None:
 
 def _waits() -> int:
     """How often a thread of this process has waited for something."""
-    statuses = (task.joinpath("status").read_text() for task in Path("/proc/self/task").iterdir())
-    return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in statuses)
+    waits = 0
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # the thread has ended meanwhile
+            text = task.joinpath("status").read_text()
+            waits += int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return waits
 
 
 def test_a_connection_that_says_nothing_costs_nothing(tmp_path: Path) -> None:
@@ -134,12 +139,12 @@ def test_threads_and_pipes_end_with_their_association(tmp_path: Path) -> None:
     with listening(tmp_path) as listener:
         entity = AE("SCU")
         entity.add_requested_context(Verification)
-        counts = []
+        before = _open_files()
         for _ in range(5):
             entity.associate("127.0.0.1", listener.port, ae_title="PLEURA").release()
-            for _ in range(400):
-                if not listener.scp.association_count:
-                    break
-                time.sleep(0.02)
-            counts.append(len(list(Path("/proc/self/fd").iterdir())))
-    assert counts[-1] <= counts[0]
+        wait_until(lambda: not listener.scp.association_count, "the end of the associations", pause=0.02)
+        wait_until(lambda: _open_files() <= before, "both sides to close what they opened", pause=0.02)
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -122,14 +122,14 @@ def test_a_connection_that_is_kept_alive_gets_no_longer_for_its_next_header(tmp_
 
 
 def test_a_body_has_to_move_by_more_than_some_byte() -> None:
-    with small_server(Deadlines(header=60, body=0.5)) as port, ExitStack() as stack:
+    with small_server(Deadlines(header=60, body=2)) as port, ExitStack() as stack:
         slow, quick = opened(port, stack), opened(port, stack)
         for connection in (slow, quick):
             connection.sendall(b"POST / HTTP/1.1\r\nHost: node\r\nContent-Length: 200000\r\n\r\n")
         slow.sendall(b"x")
         for _ in range(10):
             quick.sendall(b"x" * 20_000)
-            time.sleep(0.1)
+            time.sleep(0.3)
         with quick.makefile(
             "rb"
         ) as answer:  # header and body come apart, and MSG_WAITALL does not wait under a timeout

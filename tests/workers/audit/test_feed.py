@@ -9,7 +9,6 @@ import struct
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,8 @@ from db.engine import connect
 from tests.certificates import Certificates, certificates
 from tests.db.conftest import MEMORY
 from tests.migrated import migrate
-from tests.ports import free_port
+from tests.orthanc import wait_until
+from tests.ports import free_port, listens
 from tests.rules import NO_RULES
 from workers.audit.feed import Feeder, Upkeep
 from workers.audit.syslog import NotSentError, send, verify
@@ -179,16 +179,15 @@ template(name="all" type="string" string="%pri% %msgid% %structured-data% %msg%\
         yield received
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_for(path: Path, count: int) -> list[str]:
-    for _ in range(200):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        if len(lines) >= count:
-            return lines
-        time.sleep(0.05)
-    raise AssertionError(f"{len(lines)} of {count} messages have arrived")
+    def whole_lines() -> list[str]:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    return list(wait_until(lambda: len(whole_lines()) >= count and whole_lines(), f"{count} messages", pause=0.05))
 
 
 @pytest.mark.peer("rsyslogd", "openssl")
@@ -198,12 +197,8 @@ def test_rsyslog_gets_every_message_by_tls_and_by_udp(
     clock, tls, udp = Clock(), free_port(), free_port()
     secure = AuditRepository(name="arr", host="127.0.0.1", port=tls)
     with _rsyslog(tmp_path, certificates, tls, udp) as received:
-        for _ in range(100):
-            try:
-                verify(secure, certificates.tls)
-                break
-            except NotSentError:
-                time.sleep(0.05)
+        wait_until(lambda: listens(tls), "rsyslog", pause=0.05)
+        verify(secure, certificates.tls)
         _add(database, 300)
         _feeder(database, secure, clock, tls=certificates.tls).once()
         lines = _wait_for(received, 300)

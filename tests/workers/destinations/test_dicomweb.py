@@ -180,7 +180,7 @@ def test_who_does_not_answer_is_unreachable(outgoing: Outgoing) -> None:
 
 def test_what_is_sent_and_not_answered_may_have_arrived(outgoing: Outgoing) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        hangs = at(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", timeout_seconds=0.2)
+        hangs = at(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", timeout_seconds=1)
         (receipt,) = DicomWeb(Tls()).send(hangs, "PLEURA", [outgoing])
     assert (receipt.verdict, receipt.may_have_arrived) == (Verdict.UNREACHABLE, True)
 

@@ -102,7 +102,7 @@ class Peer:
         """Abort every association, and wait until the requestor knows."""
         for association in self.open:
             association.abort()
-        wait_until(lambda: not self.open, "no association to be left", seconds=5)
+        wait_until(lambda: not self.open, "no association to be left")
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -137,7 +137,7 @@ def hanging_peer() -> Iterator[int]:
     try:
         yield server.getsockname()[1]
     finally:
-        thread.join(5)
+        thread.join(60)
         for connection in connections:
             connection.close()
         server.close()
@@ -189,7 +189,7 @@ def test_an_association_may_be_kept_for_the_next_group(
     with pytest.raises(PeerError):
         dimse.verify(at(scp.port), "OTHER")
     assert scp.associations == 3
-    wait_until(lambda: not scp.open, "no association to be left", seconds=5)
+    wait_until(lambda: not scp.open, "no association to be left")
 
 
 def test_a_kept_association_that_the_peer_has_ended_is_opened_anew(
