@@ -163,6 +163,7 @@ def _rows(dialect: str) -> Iterator[tuple[str, tuple[int, dict[str, str]]]]:
         "accession_number": "'A' || n",
         "study_date": day,
         "study_description": "'CHEST PA'",
+        "modalities": "'DX'",
         "state": "CASE WHEN n % 10 = 0 THEN 'open' ELSE 'complete' END",
         "priority": "CASE n % 3 WHEN 0 THEN 'critical' WHEN 1 THEN 'urgent' ELSE 'routine' END",
         "analysis": "'analysed'",

@@ -56,8 +56,8 @@ INSERT_STUDY = Prepared(
             values_of(
                 _STUDY,
                 *("study_instance_uid", *IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
-                *("study_date", "study_time", "study_description", "state", "stat", "priority", "analysis", "reason"),
-                *("due_at", "first_received_at", "last_activity_at"),
+                *("study_date", "study_time", "study_description", "modalities", "state", "stat", "priority"),
+                *("analysis", "reason", "due_at", "first_received_at", "last_activity_at"),
             )
         )
         .returning(_STUDY)
@@ -73,6 +73,11 @@ COUNT_IMAGE = Prepared(
             activity=_STUDY.c.activity + literal_column("1"),
             last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
         )
+    )
+)
+SET_MODALITIES = Prepared(
+    lambda _: (
+        update(_STUDY).where(_STUDY.c.id == bindparam("study_id")).values(modalities=bindparam("text_of_modalities"))
     )
 )
 SAME_SOP_INSTANCE_UID = Prepared(

@@ -27,6 +27,7 @@ from db.instance_statements import (
     REJECTION,
     SAME_SOP_INSTANCE_UID,
     SERIES,
+    SET_MODALITIES,
     clean,
 )
 from db.not_eligible_codes import FOR_A_READER
@@ -44,7 +45,7 @@ from db.queries.retention import has_files_again
 from db.records import Ingest, NotEligible, ReceivedInstance
 from db.search_words import keep_words, study_texts
 from db.states import Analysis, InstanceState, JobState, Priority, StudyState
-from db.study_rules import READ_ELSEWHERE, came_after_the_report
+from db.study_rules import READ_ELSEWHERE, came_after_the_report, modalities_of
 from db.study_status import return_to_list
 from db.transitions import event, lock_study, touch_study
 
@@ -91,7 +92,7 @@ def record_instance(
         return Ingest(repeat.id, jobs, repeat=True, returned=study.id if by_itself else None)
     if by_itself:
         study = lock_study(connection, study.id)
-    series_id = _series_id(connection, study.id, received, is_new=is_new)
+    series_id = _series_id(connection, study, received, is_new=is_new)
     seen = _classify(connection, study, series_id, received, not_eligible, earlier, rules)
     instance_id = _insert_instance(connection, (study.id, series_id), received, seen, now)
     hold_reason = seen.hold_reason or study.hold_reason
@@ -268,6 +269,7 @@ def _study_values(received: ReceivedInstance, not_eligible: NotEligible | None, 
         "study_date": clean(received.study_date),
         "study_time": clean(received.study_time),
         "study_description": clean(received.study_description),
+        "modalities": clean(received.modality),
         "state": StudyState.OPEN,
         "stat": received.stat,
         "priority": Priority.URGENT if received.stat else Priority.ROUTINE,
@@ -316,9 +318,9 @@ def _apply_earlier_messages(
     return True
 
 
-def _series_id(connection: Connection, study_id: int, received: ReceivedInstance, *, is_new: bool) -> int:
+def _series_id(connection: Connection, study: Any, received: ReceivedInstance, *, is_new: bool) -> int:
     """Find or make the series; a study that is new in this transaction has none."""
-    values = {"study_id": study_id, "series_instance_uid": received.series_instance_uid}
+    values = {"study_id": study.id, "series_instance_uid": received.series_instance_uid}
     found = None if is_new else SERIES.first(connection, values)
     if found is None:
         station_name = clean(received.station_name)
@@ -328,9 +330,17 @@ def _series_id(connection: Connection, study_id: int, received: ReceivedInstance
             "series_description": clean(received.series_description),
             "station_name": station_name,
         }
-        keep_words(connection, study_id, (station_name,))
+        keep_words(connection, study.id, (station_name,))
+        _keep_modality(connection, study, values["modality"])
         found = INSERT_SERIES.first(connection, values)
     return int(found.id)
+
+
+def _keep_modality(connection: Connection, study: Any, modality: str) -> None:
+    """Add the modality of a new series to those of its study, which is locked."""
+    together = "\\".join(modalities_of(f"{study.modalities}\\{modality}"))
+    if together != study.modalities:
+        SET_MODALITIES.run(connection, {"study_id": study.id, "text_of_modalities": together})
 
 
 def _insert_instance(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from db.not_eligible_codes import FOR_A_READER
@@ -36,6 +37,12 @@ class NotificationRules:
 
     channels: tuple[str, ...] = ()
     maximum_age: timedelta = timedelta(hours=24)
+
+
+@lru_cache(1024)
+def modalities_of(text: str) -> tuple[str, ...]:
+    """The values of a Modalities in Study (0008,0061), each once and sorted. A radiology department has few such."""
+    return tuple(sorted(set(filter(None, text.split("\\")))))
 
 
 def why_not_notify(study: Any, maximum_age: timedelta, now: datetime) -> str:

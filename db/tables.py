@@ -250,6 +250,9 @@ class Study(Base):
     )
     study_time: Mapped[str] = mapped_column(comment="Study Time (0008,0030), HHMMSS.")
     study_description: Mapped[str] = mapped_column(comment="Study Description (0008,1030).")
+    modalities: Mapped[str] = mapped_column(
+        server_default="", comment="Modalities in Study (0008,0061): those of its series, backslashes in between."
+    )
     state: Mapped[StudyState] = mapped_column(
         comment="Open while images arrive or are analysed, complete when nothing has happened for a time."
     )

@@ -1,7 +1,7 @@
 """The worklist: filtered, searched, sorted and counted, for page, API and command line.
 
 Rows come by ``due_at`` through an index unless another order is asked for. What belongs to them (findings, counts of
-jobs and deliveries, modalities) is looked up for the rows of the page only.
+jobs and deliveries) is looked up for the rows of the page only.
 """
 
 from __future__ import annotations

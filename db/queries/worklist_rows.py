@@ -1,6 +1,6 @@
 """Rows of the worklist: a study with what belongs to it, from columns of the database to records.
 
-What belongs to a study (findings, states of its jobs and deliveries, modalities) is looked up for the rows of a page
+What belongs to a study (findings, states of its jobs and deliveries) is looked up for the rows of a page
 only. Everything is done a column at a time: a step in Python for each value of a page took half of its time.
 """
 
@@ -19,10 +19,11 @@ from db.holds import is_on_hold, reason_of_hold
 from db.prepared_statements import Prepared, is_among
 from db.records import FindingRecord
 from db.shown_records import WorklistRow
-from db.tables import Delivery, Finding, Job, Series, Study
+from db.study_rules import modalities_of
+from db.tables import Delivery, Finding, Job, Study
 
 _TEXTS_KEPT = 1024
-_BETWEEN = "\\"  # no value of DICOM and no state holds a backslash
+_BETWEEN = "\\"  # no state holds a backslash
 
 
 def rows_of(connection: Connection, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
@@ -35,14 +36,14 @@ def complete(connection: Connection, columns: Sequence[Sequence[Any]], as_listed
 
     ``as_listed``: see :meth:`db.queries.worklist.Worklist.page`.
     """
-    *fields, jobs, deliveries, modalities = columns
+    *fields, modalities, jobs, deliveries = columns
     ids = fields[0]
     if not ids:
         return ()
     found = _by_number((_LISTED_FINDINGS if as_listed else _FINDINGS).columns(connection, {"ids": ids}), 0)
     findings = [tuple(found.get(study_id, ())) for study_id in ids]
     counts = (list(map(dict.copy, map(_number_of_each, texts))) for texts in (jobs, deliveries))
-    return tuple(_rows([*fields, findings, *counts, list(map(_different, modalities))]))
+    return tuple(_rows([*fields, findings, *counts, list(map(modalities_of, modalities))]))
 
 
 def current_findings(connection: Connection, study_id: int) -> defaultdict[int, list[FindingRecord]]:
@@ -59,11 +60,11 @@ def _by_number(columns: Sequence[Sequence[Any]], place: int) -> defaultdict[int,
 
 
 def counts_of(study_id: Any, dialect: str, as_listed: bool = False) -> tuple[ColumnElement[str], ...]:
-    """States of the jobs and of the deliveries and the modalities of a study, one after the other in a text.
+    """States of the jobs and of the deliveries of a study, one after the other in a text.
 
     Not grouped: a study has few, and to read a row for each takes longer than to count them here.
     """
-    counted = ((Job, Job.state), (Delivery, Delivery.state), (Series, Series.modality))
+    counted = ((Job, Job.state), (Delivery, Delivery.state))
     join = func.string_agg if dialect == "postgresql" else func.group_concat
     nothing: ColumnElement[str] = literal_column("NULL", String)
     texts = (
@@ -81,11 +82,6 @@ def counts_of(study_id: Any, dialect: str, as_listed: bool = False) -> tuple[Col
 def _number_of_each(joined: str | None) -> dict[str, int]:
     """How often each word is in a text of :func:`counts_of`; there are few such texts."""
     return {} if joined is None else dict(Counter(joined.split(_BETWEEN)))
-
-
-@lru_cache(_TEXTS_KEPT)
-def _different(joined: str | None) -> tuple[str, ...]:
-    return tuple(sorted(_number_of_each(joined)))
 
 
 def _findings(dialect: str, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -112,13 +108,13 @@ _MADE: dict[str, Any] = {
     "on_hold": is_on_hold(Study),
     "hold_reason": reason_of_hold(Study),
 }
-_OTHER_TABLES = ("findings", "jobs", "deliveries", "modalities")
+_OTHER_TABLES = ("findings", "jobs", "deliveries")
 COLUMNS: tuple[Any, ...] = tuple(
     (_MADE[name] if name in _MADE else Study.__table__.c[name]).label(name)
     for name in WorklistRow.__dataclass_fields__
     if name not in _OTHER_TABLES
 )
-"""The fields of a row in their order; those at its end come of other tables."""
+"""The fields of a row in their order, without those that come of other tables."""
 
 _NAMED = Prepared(
     lambda dialect: (

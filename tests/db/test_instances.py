@@ -184,6 +184,15 @@ def test_an_image_with_the_name_from_before_a_correction_holds_nothing(database:
     assert record_instance(database, received(2), None, PIPELINE, NOW).job_ids
 
 
+def test_a_study_has_each_modality_of_its_series_once(database: Database) -> None:
+    shown = []
+    for number, modality in enumerate(("DX", "DX", "SR", "", "CR", "SR"), start=1):
+        record(database, number, modality=modality, series_instance_uid=f"1.2.826.0.3.{number}")
+        (row,) = Worklist(database.engine).page()
+        shown.append(" ".join(row.modalities))
+    assert shown == ["DX", "DX", "DX SR", "DX SR", "CR DX SR", "CR DX SR"]
+
+
 def test_a_missing_patient_id_contradicts_nothing_and_is_filled_in(database: Database) -> None:
     record(database, patient_id="")
     record(database, 2, patient_id="P1 ")

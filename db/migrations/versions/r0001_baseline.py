@@ -304,6 +304,7 @@ def _create_studies() -> None:
         sa.Column("study_date", sa.Text(), nullable=False),
         sa.Column("study_time", sa.Text(), nullable=False),
         sa.Column("study_description", sa.Text(), nullable=False),
+        sa.Column("modalities", sa.Text(), server_default="", nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("on_hold", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("hold_reason", sa.Text(), server_default="", nullable=False),

@@ -60,7 +60,7 @@ def test_what_a_row_counts_is_of_its_own_study(database: Database) -> None:
     (first, second) = Worklist(database.engine).page(order=Order.STUDY)
     assert (first.jobs, first.deliveries) == ({"done": 1, "queued": 2}, {"pending": 2})
     assert first.modalities == ("CR", "DX")
-    assert (second.jobs, second.deliveries, second.modalities) == ({"queued": 1}, {}, ("",))
+    assert (second.jobs, second.deliveries, second.modalities) == ({"queued": 1}, {}, ())
     first.jobs["done"] = 7
     assert Worklist(database.engine).rows([first.study_id])[0].jobs["done"] == 1, "rows do not share what is counted"
 
