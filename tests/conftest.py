@@ -7,6 +7,8 @@ libraries use one thread, so that sums do not depend on the machine and tests be
 from __future__ import annotations
 
 import os
+import sys
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -47,8 +49,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True
 
 
+@pytest.hookimpl(tryfirst=True)  # before the fixtures, which build networks as well
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose peer is missing."""
+    """Give a test the same weights in every run; skip it where its peer is missing.
+
+    Weights drawn at random failed one run of two hundred, for none of which the code was to blame.
+    """
+    if (keras := sys.modules.get("keras")) is not None:
+        keras.utils.set_random_seed(zlib.crc32(item.nodeid.partition("@")[0].encode()))
     for marker in item.iter_markers("peer"):
         skip_without_peers(*marker.args)
 
