@@ -55,25 +55,34 @@ class BoundedConnection(psycopg.Connection[Any]):
             psycopg.OperationalError: there was no answer in time; the connection is closed.
             ReadOnlyServerError: nothing can be written there.
         """
-        seconds = math.inf if self.answer_seconds is None else self.answer_seconds
         try:
-            return super().wait(_until(gen, seconds, self.stop, self.pgconn.finish), *arguments, **options)
+            wanted = next(gen)
+        except StopIteration as done:  # of the driver alone: autocommit is set so, five times for a page
+            answered: T = done.value
+            return answered
+        seconds = math.inf if self.answer_seconds is None else self.answer_seconds
+        bounded = _until(gen, wanted, seconds, self.stop, self.pgconn.finish)
+        try:
+            return super().wait(bounded, *arguments, **options)
         except psycopg.errors.ReadOnlySqlTransaction as error:
             self.pgconn.finish()
             raise ReadOnlyServerError(str(error)) from error
 
 
 def _until(
-    gen: Generator[Any, Any, T], seconds: float, stop: threading.Event | None, give_up: Callable[[], None]
+    gen: Generator[Any, Any, T],
+    wanted: Any,
+    seconds: float,
+    stop: threading.Event | None,
+    give_up: Callable[[], None],
 ) -> Generator[Any, Any, T]:
-    """``gen``, given up where nothing has come for it (a ready state of 0) when ``seconds`` are over, or at ``stop``,
-    or some seconds after this process was to end.
+    """``gen``, of which ``wanted`` has come, given up where nothing has come for it (a ready state of 0) when
+    ``seconds`` are over, or at ``stop``, or some seconds after this process was to end.
 
     psycopg resumes what waits several times a second, with 0 where its socket is silent.
     """
     begun = time.monotonic()
     try:
-        wanted = next(gen)
         while True:
             ready = yield wanted
             if not ready and stop is not None and stop.is_set():

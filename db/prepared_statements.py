@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from db.kept_cursors import put_back, take
 from db.tables import UTCDateTime
 
 _REMEMBERED = 64
@@ -109,9 +110,11 @@ class Prepared:
         cursor = self._execute(connection, compiled, values)
         try:
             found: Sequence[Sequence[Any]] = cursor.fetchall()
-            return found
-        finally:
+        except BaseException:
             cursor.close()
+            raise
+        put_back(connection, compiled.text, cursor, len(found))
+        return found
 
     def first(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """Execute and give the first row, or None."""
@@ -121,13 +124,14 @@ class Prepared:
     def run(self, connection: Connection, *several: Mapping[str, Any]) -> None:
         """Execute for each of ``several`` sets of values, in one call of the driver; the statement returns nothing."""
         if several:
-            self._execute(connection, self._for(connection.dialect), *several).close()
+            compiled = self._for(connection.dialect)
+            put_back(connection, compiled.text, self._execute(connection, compiled, *several), 0)
 
     def _execute(self, connection: Connection, compiled: _Compiled, *several: Mapping[str, Any]) -> Any:
         errors: Any = connection.dialect.loaded_dbapi.Error
         if not (connection.in_transaction() or connection.get_execution_options().get("isolation_level")):
             connection.begin()  # as SQLAlchemy does: several reads are of one state of the database
-        cursor = connection.connection.cursor()
+        cursor = take(connection, compiled.text)
         try:
             if len(several) == 1:
                 cursor.execute(compiled.text, compiled.parameters(several[0]))
