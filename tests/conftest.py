@@ -6,9 +6,13 @@ libraries use one thread, so that sums do not depend on the machine and tests be
 
 from __future__ import annotations
 
+import logging
+import os
+import logging
 import os
 import sys
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -79,6 +83,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _shares(item: pytest.Item) -> bool:
     definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
     return any(fixture.scope in ("module", "class", "package") for each in definitions for fixture in each)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo what a command does to the log of its process, which here is that of other tests as well."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

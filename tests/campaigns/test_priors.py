@@ -19,7 +19,6 @@ from tests.viewers.phantoms import as_bytes
 
 pytestmark = [
     pytest.mark.campaign,
-    pytest.mark.timeout(300),
     *(pytest.mark.peer(name) for name in ("Orthanc", "dciodvfy", "dsrdump")),
 ]
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,15 +12,6 @@ from config.logging import configure, job_in_log, keeping_warnings
 from config.settings import Logs
 from node.dicom.storage_scu import Peer, SendError, echo
 from tests.ports import free_port
-
-
-@pytest.fixture(autouse=True)
-def _restore_root() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_the_job_is_in_every_line_of_its_block(capsys: pytest.CaptureFixture[str]) -> None:

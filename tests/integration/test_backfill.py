@@ -17,7 +17,7 @@ from tests.orthanc import running_orthanc
 from tests.ports import free_port
 from tests.viewers.phantoms import as_bytes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.peer("Orthanc")]
+pytestmark = [pytest.mark.slow, pytest.mark.peer("Orthanc")]
 
 CONFIG = """
 [listener]

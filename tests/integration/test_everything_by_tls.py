@@ -21,7 +21,6 @@ from tests.viewers.phantoms import as_bytes
 __all__ = ["certificates", "postgres_port"]
 pytestmark = [
     pytest.mark.campaign,
-    pytest.mark.timeout(300),
     *(pytest.mark.peer(name) for name in ("openssl", "Orthanc", "postgres", "redis-server", "storescu")),
 ]
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"

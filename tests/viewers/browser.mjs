@@ -25,11 +25,23 @@ export async function withBrowser(executablePath, work) {
   }
 }
 
+// What `selector` shows counts as stable when two looks at it, half a second apart, are the same.
+export async function stable(page, selector) {
+  let last = '';
+  for (let look = 0; look < 100; look++) {
+    const now = (await page.locator(selector).first().screenshot()).toString('base64');
+    if (now === last) return;
+    last = now;
+    await page.waitForTimeout(500);
+  }
+  throw new Error('the viewport does not come to rest');
+}
+
 // A page that keeps what went wrong in it.
 export async function openPage(browser, size) {
   const context = await browser.newContext({ viewport: size });
   const page = await context.newPage();
-  page.setDefaultTimeout(40000);
+  page.setDefaultTimeout(120000);
   const faults = [];
   page.on('pageerror', (error) => faults.push(`uncaught: ${error.message}`.slice(0, 500)));
   page.on('console', (message) => {

@@ -18,7 +18,7 @@ from tests.viewers.origin import FOLDER, MODULES, OHIF, Origin, running_origin
 
 REPOSITORY = FOLDER.parent.parent
 ARTIFACTS = REPOSITORY / "artifacts" / "viewers"
-_SECONDS = 400
+_SECONDS = 900
 
 
 @dataclass(frozen=True)

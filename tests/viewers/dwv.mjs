@@ -3,12 +3,12 @@
 // stdin:  {executable, origin, cases: [{name, image, mask, folder}]}; image and mask are paths of WADO on the origin
 // stdout: {name: {faults, layers}}
 // Pictures in each folder: dwv-hidden.png and dwv-shown.png.
-import { openPage, request, withBrowser } from './browser.mjs';
+import { openPage, request, stable, withBrowser } from './browser.mjs';
 
 const ask = request();
 
 async function shoot(page, path) {
-  await page.waitForTimeout(500);
+  await stable(page, '#viewport');
   await page.locator('#viewport').screenshot({ path });
 }
 

@@ -4,7 +4,7 @@
 // stdout: {name: {faults, markers, segmentation, report: {words, lines}}}, or {faults, failed} where it did not get that far
 // Pictures in each folder: hidden.png and shown.png (the viewport alone, overlay off and on), ohif-seg.png (the whole
 // page), contour-hidden.png and contour-shown.png, ohif-sr.png.
-import { openPage, request, withBrowser } from './browser.mjs';
+import { openPage, request, stable, withBrowser } from './browser.mjs';
 
 const ask = request();
 const VIEWPORT = '[data-cy="viewport-pane"]';
@@ -18,21 +18,9 @@ const drawn = () => {
   return elements.some((element) => element.viewport.getImageData?.());
 };
 
-// The picture counts as stable when two looks at it, half a second apart, are the same.
-async function stable(page) {
-  let last = '';
-  for (let look = 0; look < 40; look++) {
-    const now = (await page.locator(VIEWPORT).first().screenshot()).toString('base64');
-    if (now === last) return;
-    last = now;
-    await page.waitForTimeout(500);
-  }
-  throw new Error('the viewport does not come to rest');
-}
-
 async function picture(page, path) {
   const style = await page.addStyleTag({ content: PICTURE_ONLY });
-  await stable(page);
+  await stable(page, VIEWPORT);
   await page.locator(VIEWPORT).first().screenshot({ path });
   await style.evaluate((node) => node.remove());
 }
@@ -68,7 +56,7 @@ async function lookAtSegmentation(page, folder) {
   await openSeries(page, folder.seg);
   await answerYes(page);
   await page.waitForFunction(() => window.services.segmentationService.getSegmentations().length > 0);
-  await stable(page);
+  await stable(page, VIEWPORT);
   await page.screenshot({ path: `${folder.folder}/ohif-seg.png` });
   await picture(page, `${folder.folder}/shown.png`);
   await showSegments(page, false);
@@ -85,7 +73,7 @@ async function lookAtSegmentation(page, folder) {
 // OHIF 3.13 may learn which measurements to draw just after it has drawn; whatever redraws (a window that changes, a
 // wheel, a click) then shows them.
 async function waitForContours(page) {
-  for (let look = 0; look < 20; look++) {
+  for (let look = 0; look < 100; look++) {
     await page.waitForTimeout(1000);
     const lines = await page.$$eval('.svg-layer path, .svg-layer polyline', (nodes) => nodes.length);
     if (lines > 0) return;
@@ -112,7 +100,7 @@ const contours = (page) =>
 async function lookAtReport(page, folder) {
   await openSeries(page, folder.sr);
   await waitForContours(page);
-  await stable(page);
+  await stable(page, VIEWPORT);
   await page.screenshot({ path: `${folder.folder}/ohif-sr.png` });
   const words = await page.$$eval('.svg-layer text', (nodes) =>
     nodes.map((node) => [...node.children].map((line) => line.textContent).join('\n')),
@@ -131,7 +119,7 @@ async function look(browser, one) {
     await page.addInitScript(() => localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour'])));
     await page.goto(`http://${ask.origin}/viewer?StudyInstanceUIDs=${one.study}`);
     await page.waitForFunction(drawn);
-    await stable(page);
+    await stable(page, VIEWPORT);
     const answer = { faults, markers: { image: await markers(page) } };
     if (one.seg) {
       answer.segmentation = await lookAtSegmentation(page, one);

@@ -13,7 +13,7 @@ from tests.viewers.conftest import Viewers, pictures_of
 from tests.viewers.made import results
 from tests.viewers.phantoms import Look, as_bytes, mark, radiograph
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000), pytest.mark.peer("Orthanc", "chromium", "node")]
 
 LOOKS = {
     "cr": Look("CR"),

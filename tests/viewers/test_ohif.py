@@ -17,7 +17,7 @@ from tests.viewers.made import PROBABILITY, results
 from tests.viewers.phantoms import Look, as_bytes, mark, radiograph
 from workers.results.finding_text import Area, area_value
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000), pytest.mark.peer("Orthanc", "chromium", "node")]
 
 LOOKS = {
     "cr": Look("CR"),

@@ -13,7 +13,7 @@ from tests.viewers.phantoms import Look, radiograph
 from tests.workers.deidentification.samples import SUBJECT, deidentifier, written
 from workers.deidentification.study import IMAGE, Original, deidentify_object, words_of
 
-pytestmark = [pytest.mark.campaign, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1000), pytest.mark.peer("Orthanc", "chromium", "node")]
 
 LOOK = Look("DX", ("R", "F"), monochrome1=True, rows=520, columns=704)
 

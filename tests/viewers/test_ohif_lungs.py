@@ -25,7 +25,7 @@ from tests.viewers.origin import OwnServer
 from tests.viewers.phantoms import Look, as_bytes, radiograph
 from workers.results.lung_segmentation import encode
 
-pytestmark = [pytest.mark.campaign, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1000), pytest.mark.peer("Orthanc", "chromium", "node")]
 
 LOOK = Look("DX", ("R", "F"), monochrome1=True, rows=520, columns=704)
 # Neither rows nor columns in whole bytes: Orthanc gives OHIF no frame of one bit a pixel.

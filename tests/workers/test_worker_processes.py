@@ -53,7 +53,7 @@ def test_an_enqueued_job_brings_its_results_to_the_pacs_and_a_flushed_broker_los
 
 
 def test_a_stuck_job_is_stopped_tried_again_and_failed(broker: Broker, tmp_path: Path) -> None:
-    with running_parts(tmp_path, broker, job_timeout_seconds=8, attempts=2, unreachable_attempts=1) as parts:
+    with running_parts(tmp_path, broker, job_timeout_seconds=5, attempts=2, unreachable_attempts=1) as parts:
         parts.take_in("1.2.3.100", rows=33)
         parts.take_in("1.2.3.101")
         parts.wait_until(
