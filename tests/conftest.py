@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import logging
-import os
 import sys
 import zlib
 from collections.abc import Iterator
