@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from db.engine import begins_nothing
 from db.kept_cursors import put_back, take
 from db.tables import UTCDateTime
 
@@ -129,7 +130,7 @@ class Prepared:
 
     def _execute(self, connection: Connection, compiled: _Compiled, *several: Mapping[str, Any]) -> Any:
         errors: Any = connection.dialect.loaded_dbapi.Error
-        if not (connection.in_transaction() or connection.get_execution_options().get("isolation_level")):
+        if not (connection.in_transaction() or begins_nothing(connection)):
             connection.begin()  # as SQLAlchemy does: several reads are of one state of the database
         cursor = take(connection, compiled.text)
         try:

@@ -59,7 +59,7 @@ class Worklist:
     """Pages of the worklist."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = reading(engine)
+        self._engine = engine
 
     def page(
         self,
@@ -78,19 +78,19 @@ class Worklist:
         ``as_listed`` gives of the findings only what a list shows: those that are present and not in shadow, and those
         in shadow where a study has no others, for it must not look like a negative. ``jobs`` is empty then.
         """
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             names, words, values = asked(connection, filters)
             statement = _prepared_page(show, order, descending, only_open, names, words, limit, offset, as_listed)
             return complete(connection, statement.columns(connection, values), as_listed)
 
     def rows(self, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
         """The rows of these studies, by number, whatever part of the list they are in."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return rows_of(connection, study_ids)
 
     def count(self, show: WorklistPart, filters: Filters = ANYTHING, *, at_most: int = MOST_COUNTED) -> int:
         """How many rows there are, counted no further than ``at_most``."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             names, words, values = asked(connection, filters)
             among = conditions(connection.dialect.name, names, words)
             inner = select(Study.id).where(_shown(show), *among).limit(at_most).subquery()
@@ -104,13 +104,13 @@ class Worklist:
             "calling_ae_title": Instance.calling_ae_title,
             "finding": Finding.label,
         }
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return {name: _latest_values(connection, column) for name, column in columns.items()}
 
     def counts(self) -> dict[WorklistPart, int]:
         """How many unreported studies each part holds."""
         totals: dict[WorklistPart, int] = {show: 0 for show in WorklistPart if show is not WorklistPart.ALL}
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(counts_statement()).all()
         for priority, analysis, on_hold, correction, number in rows:
             totals[WorklistPart.UNREPORTED] += number

@@ -127,7 +127,7 @@ def test_what_only_reads_begins_nothing_on_postgresql(engine: Engine) -> None:
             return bool(driver.in_transaction)
         return bool(driver.info.transaction_status == TransactionStatus.INTRANS)
 
-    with reading(engine).connect() as connection:
+    with reading(engine) as connection:
         connection.execute(text("SELECT * FROM models"))
         assert is_in_transaction(connection) == (engine.name == "sqlite")
     with writing(engine).begin() as connection:  # the same connection, which commits no single statement now
