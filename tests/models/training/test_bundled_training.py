@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from config.notice import NOTICE
 from tests.models.training.drawn import write_drawn
 from tests.models.training.keras_or_skip import require_keras
 
@@ -102,7 +103,7 @@ def test_onnx_says_what_keras_says_in_any_batch(learnt: ModelSpec) -> None:
 def test_report_is_one_file_with_nothing_to_load(learnt: ModelSpec, tmp_path: Path) -> None:
     result = evaluate(learnt.file, learnt.file.parent.parent / "data", "val", tmp_path, rounds=20)
     page = (result.folder / "report.html").read_text()
-    assert "Not a medical device" in page
+    assert NOTICE in page
     assert 'src="data:image/svg+xml' in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     summary = json.loads((result.folder / "metrics.json").read_text())

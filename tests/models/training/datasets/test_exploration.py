@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from config.notice import NOTICE
 from models.training.datasets import read_dataset, rle
 from models.training.datasets.exploration import explore, label_counts, mask_places, measure_images, quantiles
 from models.training.datasets.exploration_report import chosen_samples, explore_folder, truth_marks
@@ -75,7 +76,7 @@ def test_the_report_is_one_file_and_tells_everything(tmp_path: Path) -> None:
     folder = made.siim(tmp_path / "<siim>", rows, {f"1.2.{number}": f"P{number}" for number in range(6)})
     explore_folder(folder, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Not a medical device" in page
+    assert NOTICE in page
     assert "&lt;siim&gt;" in page
     assert "<siim>" not in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from config.notice import NOTICE
 from models.manifest import read_manifest
 from models.pipeline import Pipeline
 from models.predictor import Predictor, load_predictor
@@ -253,7 +254,7 @@ def test_the_page_is_one_file_and_hides_nothing(tmp_path: Path) -> None:
     page = (out / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "<script" not in page
-    for text in ("Not a medical device", "Youden", "ROC", "calibration", "sex F", "Dice, positives", "0003.png"):
+    for text in (NOTICE, "Youden", "ROC", "calibration", "sex F", "Dice, positives", "0003.png"):
         assert text in page, text
     assert "NaN" not in (out / "metrics.json").read_text()
 
