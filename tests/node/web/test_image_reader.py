@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import sys
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,20 +162,21 @@ def test_the_start_of_the_process_takes_nothing_of_the_time_of_a_file(
         reader.close()
 
 
-def test_a_crash_in_a_decoder_costs_one_file(reader: ImageReader, tmp_path: Path) -> None:
+def test_a_crash_in_a_decoder_costs_one_file(
+    reader: ImageReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "endless")
     reader.read_upload(picture())
-    first, ended = process_of(reader), threading.Event()
+    first = process_of(reader)
 
-    def kill_its_reader() -> None:
-        with (tmp_path / "endless").open("wb"):  # when it is open for reading as well (fifo(7))
-            os.kill(first, 11)
-            ended.wait(60)
+    def send_and_crash(*message: Any) -> None:
+        image_process.send(*message)
+        os.kill(first, signal.SIGSEGV)
 
-    threading.Thread(target=kill_its_reader).start()
-    with pytest.raises(ImageError, match="has crashed"):
-        reader.read_stored(tmp_path / "endless")
-    ended.set()
+    with monkeypatch.context() as crashing:
+        crashing.setattr("node.web.image_reader.send", send_and_crash)
+        with pytest.raises(ImageError, match="has crashed"):
+            reader.read_stored(tmp_path / "endless")
     assert reader.read_upload(picture()).shape == (40, 50)
     assert process_of(reader) != first
 
