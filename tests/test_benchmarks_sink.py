@@ -48,6 +48,7 @@ def test_the_receiver_of_the_benchmark_keeps_every_object_and_knows_whose_a_seg_
 def test_it_takes_nothing_but_c_store() -> None:
     sink = Sink(free_port())
     entity = AE()
+    entity.dimse_timeout = 2
     entity.add_requested_context(Verification)
     with sink.start():
         association = entity.associate("127.0.0.1", sink.port)

@@ -210,7 +210,7 @@ def test_a_connection_that_has_gone_silent_is_closed() -> None:
 
 @pytest.mark.peer("openssl")
 def test_a_handshake_that_does_not_come_shuts_nobody_out(certificate: Path) -> None:
-    rules: dict[str, Any] = {"tls_certificate": certificate, "maximum_waiting": 3, "first_message_timeout_seconds": 30}
+    rules: dict[str, Any] = {"tls_certificate": certificate, "maximum_waiting": 3, "first_message_timeout_seconds": 5}
     with listening(echo, **rules) as port:
         silent = [Sender(port) for _ in range(20)]
         assert _is_answered(port, ssl.create_default_context(cafile=certificate))

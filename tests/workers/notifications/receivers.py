@@ -121,7 +121,7 @@ class Mail:
     def authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         good = isinstance(data, LoginPassword) and data == LoginPassword(b"pleura", b"secret")
         self.users.append(data.login.decode())
-        return AuthResult(success=good)
+        return AuthResult(success=good, handled=False)  # the server answers
 
 
 def content_of(envelope: Envelope) -> bytes:
