@@ -184,6 +184,8 @@ def _prepared_page(
 
     def make(dialect: str) -> Select[Any]:
         chosen = page.where(*conditions(dialect, names, words))
+        if dialect == "sqlite" and order in _SORTED_AFTERWARDS and show is WorklistPart.UNREPORTED:
+            chosen = chosen.where(_ANY_PRIORITY)
         return _counted(chosen, order, descending, dialect, as_listed)
 
     return Prepared(make)
@@ -198,6 +200,12 @@ _ORDERS: dict[Order, Any] = {
     Order.PRIORITY: func.replace(Study.priority, Priority.ROUTINE.value, "z"),
 }
 
+
+# An index of these orders would be written for each image, for lists that few sort so. SQLite, without statistics here,
+# would read the studies in the order of ix_studies_unreported_due_at_id, each on another page. For each priority it
+# takes ix_studies_unreported_counted, where they follow each other as in the table: 0.34 s instead of 0.99 for 200,000.
+_SORTED_AFTERWARDS = frozenset({Order.RECEIVED, Order.PATIENT, Order.PRIORITY})
+_ANY_PRIORITY = Study.priority.in_([literal_column(f"'{each.value}'") for each in Priority])
 
 # In the words of the index ix_studies_not_analysed_due_at_id, so that it is used whatever the value beside it is.
 _FAULTY = Study.analysis.in_([literal_column(f"'{each.value}'") for each in (Analysis.NOT_ANALYSED, Analysis.FAILED)])

@@ -17,21 +17,8 @@ from db.records import TriageDecision
 from db.states import Analysis, Priority, StudyState
 from db.tables import Study
 from tests.commands import record_triage
-from tests.db.examples import (
-    MINUTE,
-    NOW,
-    SECOND,
-    claim,
-    finding,
-    finished,
-    outcome,
-    received,
-    record,
-    study_of,
-)
+from tests.db.examples import MINUTE, NOW, SECOND, claim, finding, finished, outcome, received, record, study_of
 from tests.db.plans import page_plan
-
-CRITICAL = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %")
 
 
 def test_a_list_reads_of_the_findings_what_it_shows(database: Database) -> None:
@@ -156,6 +143,20 @@ def test_a_page_reads_no_more_than_it_shows(
     if engine.dialect.name == "sqlite":
         assert f"COVERING INDEX {index}" in plan
         assert "SEARCH studies USING INTEGER PRIMARY KEY" in plan
+
+
+@pytest.mark.parametrize("show", [WorklistPart.UNREPORTED, WorklistPart.CRITICAL])
+@pytest.mark.parametrize("order", [Order.PATIENT, Order.RECEIVED, Order.PRIORITY])
+def test_what_is_sorted_afterwards_is_read_in_the_order_of_the_table(
+    database: Database, engine: Engine, order: Order, show: WorklistPart
+) -> None:
+    """In that of the due times each row of SQLite would lie on another page: 0.8 s for 200,000 studies."""
+    record(database)
+    plan = page_plan(engine, show, Filters(), order)
+    if engine.dialect.name == "sqlite":
+        assert "ix_studies_unreported_counted" in plan
+    for filters in (Filters("doe"), Filters(date_from="20260102"), Filters(finding="pneumothorax")):
+        assert Worklist(engine).page(show=show, filters=filters, order=order) in ((), Worklist(engine).page(show=show))
 
 
 def _plan(engine: Engine, statement: Select[Any]) -> str:
