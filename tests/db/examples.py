@@ -11,7 +11,8 @@ from sqlalchemy import select
 from db import jobs, tables
 from db.database import Database
 from db.queries import study_details
-from db.records import FindingRecord, Job, NotEligible, Outcome, ReceivedInstance, ResultRecord
+from db.records import FindingRecord, Job, NotEligible, Outcome, ReceivedInstance, ResultRecord, TriageDecision
+from db.states import Analysis, Priority
 from tests.commands import record_instance
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -19,6 +20,7 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 PIPELINE = "f" * 64
+CRITICAL = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %")
 LATERAL = NotEligible("lateral", "this is a lateral view")
 TO_PACS: dict[str, tuple[str, ...]] = {"pacs": ("seg", "sr", "summary")}
 

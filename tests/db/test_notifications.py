@@ -16,15 +16,14 @@ from db.model_states import ModelState, set_model_state
 from db.notifications import notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.queries import study_details
-from db.records import Outcome, RejectionNote, TriageDecision
-from db.states import Analysis, Priority
+from db.records import Outcome, RejectionNote
 from db.study_rules import NotificationRules
 from tests.commands import record_instance, record_triage
-from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
+from tests.db.examples import CRITICAL, HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import rules_that_notify
 
 BOTH = NotificationRules(("email", "webhook"))
-CRITICAL = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
+NOTIFYING = replace(CRITICAL, notifications=(finding(),))
 
 
 def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: Any) -> tuple[Database, int]:
@@ -36,7 +35,7 @@ def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: An
 def notification(engine: Engine, channel: str, rules: NotificationRules = BOTH) -> tuple[Database, int, int]:
     """A study for which somebody is to be notified: the database, the study, and the notification that waits."""
     database, study = worklist_with(engine, rules)
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     (waiting,) = database.read(notifications.waiting, channel, NOW)
     return database, study, waiting
 
@@ -54,8 +53,8 @@ def notified(database: Database, study: int) -> list[tuple[str, str]]:
 
 def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, CRITICAL, NOW)
-    record_triage(database, study, replace(CRITICAL, reason="pneumothorax 95 %"), NOW + MINUTE)
+    record_triage(database, study, NOTIFYING, NOW)
+    record_triage(database, study, replace(NOTIFYING, reason="pneumothorax 95 %"), NOW + MINUTE)
     assert notified(database, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
     events = [
         event for event in database.read(study_details.study_detail, study).events if event.entity == "notification"
@@ -65,8 +64,8 @@ def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> Non
 
 def test_another_finding_is_told_too(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("webhook",)))
-    record_triage(database, study, CRITICAL, NOW)
-    second = replace(CRITICAL, notifications=(finding(), finding("tension", probability=None)))
+    record_triage(database, study, NOTIFYING, NOW)
+    second = replace(NOTIFYING, notifications=(finding(), finding("tension", probability=None)))
     record_triage(database, study, second, NOW)
     assert notified(database, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
 
@@ -74,7 +73,7 @@ def test_another_finding_is_told_too(engine: Engine) -> None:
 def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("webhook",)))
     record_triage(
-        database, study, replace(CRITICAL, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
+        database, study, replace(NOTIFYING, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
     )
     (waiting,) = database.read(notifications.waiting, "webhook", NOW)
     claimed = database.write(notifications.claim, waiting, "w", NOW, MINUTE)
@@ -84,20 +83,20 @@ def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(
 
 def test_without_a_channel_nothing_is_written(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules())
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     assert notified(database, study) == []
 
 
 def test_what_the_hospital_made_critical_itself_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, replace(CRITICAL, notifications=()), NOW)
+    record_triage(database, study, replace(NOTIFYING, notifications=()), NOW)
     assert notified(database, study) == []
 
 
 def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
     database.write(study_status.report, study, NOW, actor="ann", cause="read")
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     assert notified(database, study) == []
 
 
@@ -116,20 +115,20 @@ def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
 )
 def test_a_study_that_was_taken_long_ago_notifies_nobody(engine: Engine, date: str, time: str, notifies: bool) -> None:
     database, study = worklist_with(engine, study_date=date, study_time=time)
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     assert bool(notified(database, study)) is notifies
 
 
 def test_a_study_that_is_run_again_after_days_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, CRITICAL, NOW + 25 * HOUR)
+    record_triage(database, study, NOTIFYING, NOW + 25 * HOUR)
     assert notified(database, study) == []
 
 
 def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
     database, study = worklist_with(engine, study_date="20190401")
     for _ in range(2):
-        record_triage(database, study, CRITICAL, NOW)
+        record_triage(database, study, NOTIFYING, NOW)
     causes = [
         one.cause for one in database.read(study_details.study_detail, study).events if one.to_state == "not_made"
     ]
@@ -143,10 +142,10 @@ def test_an_image_that_is_taken_back_takes_its_notification_along(engine: Engine
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is None
     assert [one.state for one in database.read(notifications.of_study, study)] == [NotificationState.WITHDRAWN]
     find(database, number=2)
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     assert database.write(notifications.claim, waiting, "w", NOW, MINUTE) is not None, "the next image shows it too"
     assert database.write(notifications.sent, waiting, "w", NOW)
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     assert database.read(notifications.waiting, "email", NOW) == ()
 
 
@@ -263,7 +262,7 @@ def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -
 
 def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    record_triage(database, study, CRITICAL, NOW)
+    record_triage(database, study, NOTIFYING, NOW)
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
     database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")

@@ -11,10 +11,11 @@ from db.database import Database
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import NotEligible, Outcome, TriageDecision
-from db.states import Analysis, Priority, StudyState
+from db.records import NotEligible, Outcome
+from db.states import Priority, StudyState
 from tests.commands import record_instance, record_triage, study_facts
 from tests.db.examples import (
+    CRITICAL,
     HOUR,
     LATERAL,
     MINUTE,
@@ -31,8 +32,6 @@ from tests.db.examples import (
     result,
     study_of,
 )
-
-CRITICAL = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %")
 
 
 def test_facts_count_what_triage_needs(database: Database) -> None:
