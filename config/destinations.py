@@ -115,6 +115,9 @@ class Destination(_Part):
     """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for results of ours that are
     stale: their image was rejected or replaced, or there is a newer revision. The peer must support such notes.
     Otherwise the page of the study lists what a person must remove there."""
+    erasure_notes: bool = False
+    """Send this peer such a note (Data Retention Policy Expired) also for what it holds of a study that is erased here,
+    before it is; the erasure waits until the peer has the note, or its attempts are used up."""
 
     @model_validator(mode="before")
     @classmethod
@@ -128,6 +131,8 @@ class Destination(_Part):
         for name in _OF_KIND[self.kind].needs:
             if not getattr(self, name):
                 raise PydanticCustomError("missing_of_kind", f"{name}: is missing")
+        if self.erasure_notes and (not self.rejection_notes or self.kind == "on-request"):
+            raise ValueError("erasure_notes: needs rejection_notes, and a peer that holds what it was sent")
         is_web = _OF_KIND[self.kind].is_web
         if self.url and not is_web:
             raise ValueError("url: is for kinds 'dicomweb' and 'fhir' only")

@@ -13,7 +13,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
@@ -26,6 +26,8 @@ from db.holds import hold
 from db.instance_statements import insert_or_ignore
 from db.order_tables import MergeRow, NotificationRow, NotificationState, OrderRow
 from db.patients import PatientIdentifier, PatientRules, canonical, identifier_of
+from db.records import FOR_RETENTION
+from db.stale_objects import mark_erased
 from db.states import DeliveryState, JobState
 from db.tables import BackfilledStudy, ErasedFile, ErasedStudy, Erasure, Instance, Rejection, Result, Study
 from db.transitions import lock_study
@@ -34,6 +36,8 @@ HOLD_REASON = "it is being erased"
 """Why such a study is on hold."""
 
 LONGEST_REASON = 200
+_TO_MAKE_A_NOTE = timedelta(minutes=10)
+_LOOK_AGAIN = timedelta(minutes=1)
 _WITH_TABLES = (order_tables, user_tables)  # they add theirs to the metadata
 
 
@@ -175,8 +179,11 @@ def is_requested(connection: Connection, study_id: int) -> bool:
     return connection.scalar(select(Erasure.study_id).where(Erasure.study_id == study_id)) is not None
 
 
-def erase(connection: Connection, study_id: int, now: datetime) -> Waiting | None:
+def erase(connection: Connection, study_id: int, now: datetime, noting: Sequence[str] = ()) -> Waiting | None:
     """Delete every row of a study whose erasure was asked for, and list its files to be removed.
+
+    The destinations ``noting`` get a rejection note for what they hold of it, and it waits until they have it or the
+    attempts are used up.
 
     None: it is gone, also where it was gone before.
     """
@@ -188,7 +195,10 @@ def erase(connection: Connection, study_id: int, now: datetime) -> Waiting | Non
     study = connection.execute(select(table).where(table.c.id == study_id).with_for_update()).one_or_none()
     if study is None:
         return None
-    if waiting := under_way(connection, study_id, study.study_instance_uid, now):
+    waiting = under_way(connection, study_id, study.study_instance_uid, now)
+    if waiting is None and mark_erased(connection, study_id, noting, asked.actor, now):
+        waiting = _note_under_way(connection, study_id, now)
+    if waiting:
         hold(connection, study_id, HOLD_REASON, asked.actor, now)  # a person may have released it meanwhile
         return waiting
     entry = _entry(connection, study, asked, now)
@@ -217,7 +227,29 @@ def under_way(connection: Connection, study_id: int, study_instance_uid: str, no
         if until is not None and until > now:
             return Waiting(why, until)
     ends = connection.scalar(select(pulled.pull_ends_at).where(pulled.study_instance_uid == study_instance_uid))
-    return Waiting("it is being pulled from the archive", ends) if ends is not None and ends > now else None
+    if ends is not None and ends > now:
+        return Waiting("it is being pulled from the archive", ends)
+    return _note_under_way(connection, study_id, now)
+
+
+def _note_under_way(connection: Connection, study_id: int, now: datetime) -> Waiting | None:
+    """A rejection note about a study that is to be erased: the scheduler has to make it, or a destination to take it.
+
+    One that nobody makes (no scheduler runs, no image is left) is waited for only for a time.
+    """
+    marked, note = tables.Delivery, tables.Delivery.__table__.alias("note")
+    of_study = (marked.study_id == study_id, marked.stale_code == FOR_RETENTION)
+    asked = select(Erasure.requested_at).join(marked, marked.study_id == Erasure.study_id)
+    requested_at = connection.scalar(asked.where(*of_study, marked.note_id.is_(None)).limit(1))
+    if requested_at is not None and requested_at + _TO_MAKE_A_NOTE > now:
+        return Waiting("a rejection note is being made", requested_at + _TO_MAKE_A_NOTE)
+    unsent = (
+        select(func.max(func.coalesce(note.c.lease_until, note.c.due_at, now)))
+        .join(marked, marked.note_id == note.c.result_id)
+        .where(*of_study, note.c.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)))
+    )
+    until = connection.scalar(unsent)
+    return Waiting("a rejection note is being sent", max(until, now + _LOOK_AGAIN)) if until is not None else None
 
 
 def _entry(connection: Connection, study: Row[Any], asked: Row[Any], now: datetime) -> AuditEntry:

@@ -213,7 +213,7 @@ class FindingRecord:
 NOTE = "note"
 """Kind of a result that is a rejection note of our own."""
 
-FOR_QUALITY, FOR_SAFETY = "113001", "113037"
+FOR_QUALITY, FOR_SAFETY, FOR_RETENTION = "113001", "113037", "113039"
 """Titles (DCM; PS3.16 CID 7031) of a rejection note: for what a newer revision replaces, and for what was made of an
 image that was replaced, whose patient or side may have been wrong."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, insert, or_, select, update
 
 from db import tables
-from db.records import FOR_QUALITY, NOTE, ResultRecord, StaleObject
+from db.records import FOR_QUALITY, FOR_RETENTION, NOTE, ResultRecord, StaleObject
 from db.states import DeliveryState
 from db.transitions import event, lock_study, write_events
 
@@ -45,17 +45,40 @@ def mark_replaced(
     connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
 ) -> None:
     """Mark what was sent, or may have arrived, of the earlier revisions of a job (None: of the study's summaries)."""
+    rows = lock_earlier(connection, study_id, job_id, revision, *_there())
+    _mark(connection, rows, FOR_QUALITY, f"Revision {revision} replaces it", actor, now)
+
+
+def mark_erased(connection: Connection, study_id: int, destinations: Sequence[str], actor: str, now: datetime) -> bool:
+    """Mark what these destinations hold, or may hold, of a study that is to be erased; whether any was not marked."""
+    delivery, result = tables.Delivery.__table__, tables.Result.__table__
+    query = (
+        select(delivery)
+        .join(result, result.c.id == delivery.c.result_id)
+        .where(
+            delivery.c.study_id == study_id, delivery.c.destination.in_(destinations), result.c.kind != NOTE, *_there()
+        )
+    )
+    rows = connection.execute(query.with_for_update(key_share=True, of=delivery)).all() if destinations else []
+    _mark(connection, rows, FOR_RETENTION, "The study is being erased", actor, now)
+    return bool(rows)
+
+
+def _there() -> list[ColumnElement[bool]]:
+    """Sent, or perhaps arrived, and not marked yet."""
     delivery = tables.Delivery
-    there = (or_(delivery.sent_at.is_not(None), delivery.unanswered), delivery.stale_code == "")
-    rows = lock_earlier(connection, study_id, job_id, revision, *there)
+    return [or_(delivery.sent_at.is_not(None), delivery.unanswered), delivery.stale_code == ""]
+
+
+def _mark(connection: Connection, rows: Sequence[Row[Any]], code: str, why: str, actor: str, now: datetime) -> None:
     events = []
     for row in rows:
         arrived = "it" if row.sent_at else "it may have arrived, and then it"
-        note = f"Revision {revision} replaces it: {arrived} must be removed there."
+        note = f"{why}: {arrived} must be removed there."
         # What a destination removes at our own word must not be sent again as lost, whatever it was asked before.
-        values = {"stale_code": FOR_QUALITY, "error": note, "verify_due_at": None, "transaction_uid": None}
+        values = {"stale_code": code, "error": note, "verify_due_at": None, "transaction_uid": None}
         connection.execute(update(tables.Delivery).where(tables.Delivery.id == row.id).values(**values))
-        events.append(event(study_id, "delivery", row.id, row.state.value, row.state.value, note, actor, now))
+        events.append(event(row.study_id, "delivery", row.id, row.state.value, row.state.value, note, actor, now))
     write_events(connection, events)
 
 

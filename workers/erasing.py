@@ -23,6 +23,7 @@ from db.erasures import DATABASE, RESULTS, SET_ASIDE, FileToRemove, Waiting
 from workers.clock import Clock
 from workers.durable_files import is_unfinished, sync_folder
 from workers.repeat import repeat_until
+from workers.services.erasure import noted_first
 from workers.store_files import remove_unless_recorded
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,13 @@ _OLD_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Eraser:
-    """Erases what was asked for. ``folder`` is that of the store."""
+    """Erases what was asked for. ``folder`` is that of the store; ``noting`` are the destinations that get a rejection
+    note first."""
 
     database: Database
     folder: Path
     clock: Clock
+    noting: tuple[str, ...] = ()
 
     def once(self) -> int:
         """Erase every study that nothing keeps any more, and remove the files of those that are erased; how many of
@@ -50,7 +53,7 @@ class Eraser:
 
     def erase(self, study_id: int) -> Waiting | None:
         """Delete the rows of a study whose erasure was asked for; what it waits for, or None where they are gone."""
-        waiting = self.database.write(erasures.erase, study_id, self.clock())
+        waiting = self.database.write(erasures.erase, study_id, self.clock(), self.noting)
         if waiting is None:
             log.info("study %d was erased", study_id)
         return waiting
@@ -118,7 +121,7 @@ def _study_of(path: Path) -> str:
 
 def eraser_of(settings: Settings, database: Database, clock: Clock) -> Eraser:
     """The eraser of a node."""
-    return Eraser(database, settings.store.folder, clock)
+    return Eraser(database, settings.store.folder, clock, noted_first(settings))
 
 
 @dataclass(slots=True)

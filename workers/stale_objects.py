@@ -21,7 +21,7 @@ from db import stale_objects
 from db.database import Database
 from db.queries import study_details
 from db.records import NOTE, StaleObject
-from db.shown_records import DeliveryDetail, StudyDetail
+from db.shown_records import DeliveryDetail, InstanceDetail, StudyDetail
 from models.radiograph.decode import UnreadablePixels
 from workers.completion import analysed_instance, patient_of
 from workers.durable_files import write_durably
@@ -69,7 +69,10 @@ class RejectionNotes:
         instance = analysed_instance(detail)
         if instance is None:
             raise ValueError("no image of the study is left")
-        header = read_header(self.settings.store.folder / instance.path)
+        try:
+            header = read_header(self.settings.store.folder / instance.path)
+        except FileNotFoundError:  # it was kept long enough
+            return recorded_header(detail, instance)
         return with_patient(header, patient_of(detail, instance))
 
     def _send(self, detail: StudyDetail, source: Dataset, group: Sequence[StaleObject], now: datetime) -> None:
@@ -90,6 +93,19 @@ class RejectionNotes:
             sending = self.database.write(stale_objects.record_note, detail.row.study_id, result.record, group, now)
         self.enqueue(sending)
         log.info("study %d: a note takes %d objects back at %s", detail.row.study_id, len(group), group[0].destination)
+
+
+def recorded_header(detail: StudyDetail, instance: InstanceDetail) -> Dataset:
+    """What the database has of the header of an image whose file is no longer here."""
+    row, made = detail.row, Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = instance.sop_class_uid, instance.sop_instance_uid
+    made.SpecificCharacterSet = "ISO_IR 192"
+    made.StudyInstanceUID, made.StudyDate, made.StudyTime = row.study_instance_uid, row.study_date, detail.study_time
+    made.AccessionNumber, made.StudyDescription = row.accession_number, row.study_description
+    made.PatientID, made.IssuerOfPatientID = row.patient_id, detail.issuer_of_patient_id
+    made.PatientName, made.PatientBirthDate, made.PatientSex = row.patient_name, row.patient_birth_date, row.patient_sex
+    made.ReferringPhysicianName, made.StudyID = "", ""
+    return made
 
 
 def notes_of(stale: Iterable[StaleObject]) -> list[tuple[StaleObject, ...]]:

@@ -34,6 +34,7 @@ from workers.services.erasure import (
     deidentified_folders,
     find_patient,
     held_by_others,
+    noted_first,
     plans_of,
 )
 
@@ -164,17 +165,18 @@ def _lines(plan: ErasurePlan, wanted: _Wanted) -> Iterator[str]:
         yield f"  goes unsent: {', '.join(unsent)}"
     if plan.waits is not None:
         yield f"  is waited for: {plan.waits.why} (until {for_people(plan.waits.until, zone, seconds=True)} at most)"
-    yield from _held_lines(held_by_others(plan, wanted.settings), zone)
+    yield from _held_lines(held_by_others(plan, wanted.settings), noted_first(wanted.settings), zone)
     for one in plan.taken:
         yield f"  STAYS with {one.who}: {one.what}, {for_people(one.at, zone, seconds=True)}"
     for folder in deidentified_folders(plan, wanted.settings, wanted.database):
         yield f"  STAYS de-identified: {folder}"
 
 
-def _held_lines(held: Sequence[HeldObject], zone: tzinfo) -> Iterator[str]:
+def _held_lines(held: Sequence[HeldObject], noted: Sequence[str], zone: tzinfo) -> Iterator[str]:
     for name in dict.fromkeys(one.destination for one in held):
         there = [one for one in held if one.destination == name]
-        yield f"  STAYS at {name}: {_count(len(there), 'object')}"
+        first = ", which gets a rejection note first" if name in noted else ""
+        yield f"  STAYS at {name}{first}: {_count(len(there), 'object')}"
         for one in there:
             yield f"    {one.sop_instance_uid}  {one.kind:<8} {_since(one, zone)}"
 
@@ -251,6 +253,7 @@ def _as_json(wanted: _Wanted, *, erased: bool) -> dict[str, object]:
         about = asdict(plan) | {
             "held": held_by_others(plan, wanted.settings),
             "deidentified": deidentified_folders(plan, wanted.settings, wanted.database),
+            "noted_first": noted_first(wanted.settings),
         }
         studies.append(about | ({"left": _left(wanted, plan)} if erased else {}))
     rows = wanted.patient.rows if wanted.patient else None

@@ -54,7 +54,7 @@ from node.web.middleware import RequestContext
 from node.web.pages.models import known_models
 from node.web.pages.system import notification_counts
 from workers.services.actions import Actions
-from workers.services.erasure import check_confirmation, deidentified_folders, held_by_others
+from workers.services.erasure import check_confirmation, deidentified_folders, held_by_others, noted_first
 
 LARGEST_ROW = 2**31 - 1
 _WEEKS = 8
@@ -209,7 +209,8 @@ def _erasure(context: RequestContext, plan: ErasurePlan) -> ErasureAnswer:
     folders = deidentified_folders(plan, services.settings, services.database)
     shown = formatting.NAME_HIDDEN if services.settings.admin.hide_patient_names else plan.patient_name
     held = held_by_others(plan, services.settings)
-    return ErasureAnswer(erasure=replace(plan, patient_name=shown, held=held), deidentified=folders)
+    erasure = replace(plan, patient_name=shown, held=held)
+    return ErasureAnswer(erasure=erasure, deidentified=folders, noted_first=noted_first(services.settings))
 
 
 def read_system(context: Context) -> SystemAnswer:

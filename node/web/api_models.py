@@ -304,6 +304,8 @@ class ErasureAnswer(Answer):
     erasure: ErasurePlan
     deidentified: tuple[str, ...]
     """Folders with de-identified copies of it."""
+    noted_first: tuple[str, ...]
+    """Destinations that get a rejection note about it before it is erased."""
 
 
 class Done(Answer):

@@ -11,16 +11,26 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from config.destinations import Destination
 from config.settings import Settings, Site, Store
-from db import deliveries, jobs, rejection_notes
+from db import deliveries, erasures, jobs, rejection_notes
 from db.database import Database
 from db.engine import connect
 from db.queries import study_details
-from db.records import FOR_SAFETY, NOTE, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StaleObject
+from db.records import (
+    FOR_RETENTION,
+    FOR_SAFETY,
+    NOTE,
+    Outcome,
+    ReceivedInstance,
+    RejectionNote,
+    ResultRecord,
+    StaleObject,
+)
 from node.dicom.received_documents import read_document
 from node.dicom.rejection_notes import rejection_of
 from tests.commands import record_instance
@@ -68,9 +78,13 @@ def test_a_note_is_one_that_this_node_itself_would_follow(code: str, tmp_path: P
 def test_dciodvfy_accepts_every_note(code: str, tmp_path: Path) -> None:
     path = tmp_path / "note.dcm"
     path.write_bytes(as_file(NOTE, note(stale(1, code), stale(2, code, sop_class=SR))).content)
+    assert errors_of(path) == []
+
+
+def errors_of(path: Path) -> list[str]:
+    """What dciodvfy has against an object."""
     output = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace", check=False)
-    lines = (output.stderr + output.stdout).splitlines()
-    assert [line for line in lines if line.startswith("Error")] == []
+    return [line for line in (output.stderr + output.stdout).splitlines() if line.startswith("Error")]
 
 
 def test_the_same_note_has_the_same_uid_and_another_another() -> None:
@@ -176,8 +190,77 @@ def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path
 def test_a_study_of_which_no_note_can_be_made_keeps_no_other_from_it(tmp_path: Path) -> None:
     node = Node(tmp_path)
     node.database.write(rejection_notes.reject, TAKEN_BACK, NOON)
-    (tmp_path / "1.dcm").unlink()
+    (tmp_path / "1.dcm").write_bytes(b"damaged")
     node.step()
     assert node.notes == []
     left = by_hand(node.database.read(study_details.study_detail, 1), node.settings.destinations)
     assert {one.delivery.destination for one in left} == {"archive"}
+
+
+class Erasing:
+    """The same node, of which somebody has asked to erase the study; ``pacs`` takes notes about that."""
+
+    def __init__(self, folder: Path) -> None:
+        self.node = Node(folder)
+        self.database = self.node.database
+        self.database.write(erasures.request, 1, "ann", "", "case 88", NOON)
+
+    def erase(self, minutes: int = 0) -> str:
+        """What the erasure waits for; nothing where the study is gone."""
+        now = NOON + minutes * MINUTE
+        waits = self.database.write(erasures.erase, 1, now, ("pacs",))
+        return "" if waits is None else waits.why
+
+    def take_note(self) -> Dataset:
+        """Make the note, and send it."""
+        self.node.step()
+        (made,) = self.node.notes
+        assert self.erase() == "a rejection note is being sent"
+        (delivery_id,) = self.node.dispatched
+        self.database.write(deliveries.claim, delivery_id, "d", NOON, MINUTE)
+        assert self.erase() == "a result is being sent"
+        self.database.write(deliveries.sent, delivery_id, "d", NOON)
+        return dcmread(self.node.settings.store.folder / made.record.path)
+
+
+@pytest.mark.peer("dciodvfy")
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_study_is_erased_when_those_that_hold_results_have_a_note(tmp_path: Path, kept: bool) -> None:
+    """Also where retention has removed its images: old studies are what is erased most."""
+    erasing = Erasing(tmp_path)
+    if not kept:
+        (tmp_path / "1.dcm").unlink()
+    assert erasing.erase() == "a rejection note is being made"
+    note_of_erasure = erasing.take_note()
+    read = rejection_of(note_of_erasure)
+    assert read is not None
+    assert (read.code, read.sop_instance_uids) == (FOR_RETENTION, ("2.25.1", "2.25.2"))
+    assert (note_of_erasure.PatientID, note_of_erasure.StudyInstanceUID) == ("P1", "1.2.1.1" if kept else "1.3")
+    path = tmp_path / "note.dcm"
+    note_of_erasure.save_as(path)
+    assert errors_of(path) == []
+    assert erasing.erase() == "", "it is gone"
+    left = erasing.database.read(erasures.left_at, 1)
+    assert left == {"archive": ["2.25.1", "2.25.2"], "pacs": ["2.25.1", "2.25.2", read.note_uid]}
+
+
+def test_a_note_about_an_erasure_that_nobody_makes_is_waited_for_for_a_time(tmp_path: Path) -> None:
+    erasing = Erasing(tmp_path)
+    assert [erasing.erase(minutes) for minutes in (0, 9, 10)] == ["a rejection note is being made"] * 2 + [""]
+
+
+def test_a_note_about_an_erasure_that_is_given_up_does_not_keep_the_study(tmp_path: Path) -> None:
+    erasing = Erasing(tmp_path)
+    erasing.erase()
+    erasing.node.step()
+    (delivery_id,) = erasing.node.dispatched
+    erasing.database.write(deliveries.claim, delivery_id, "d", NOON, MINUTE)
+    erasing.database.write(deliveries.fail, delivery_id, "d", "refused", NOON)
+    assert erasing.erase() == ""
+
+
+def test_no_note_is_made_where_none_is_wanted(tmp_path: Path) -> None:
+    erasing = Erasing(tmp_path)
+    assert erasing.database.write(erasures.erase, 1, NOON) is None
+    with pytest.raises(ValidationError, match="needs rejection_notes"):
+        Destination(name="pacs", ae_title="PACS", host="h", port=104, erasure_notes=True)

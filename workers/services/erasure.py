@@ -104,6 +104,11 @@ def held_by_others(plan: ErasurePlan, settings: Settings) -> tuple[HeldObject, .
     return tuple(one for one in plan.held if one.destination not in here)
 
 
+def noted_first(settings: Settings) -> tuple[str, ...]:
+    """The destinations that get a rejection note about a study before it is erased."""
+    return tuple(each.name for each in settings.destinations if each.erasure_notes)
+
+
 def deidentified_folders(plan: ErasurePlan, settings: Settings, database: Database) -> tuple[str, ...]:
     """Folders with de-identified copies of the study, as far as they are known and the key is the one of that time."""
     folders = {

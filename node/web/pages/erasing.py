@@ -8,7 +8,13 @@ from starlette.responses import Response
 from db.errors import ErasureError, RecordNotFoundError
 from db.queries.erasure import ErasurePlan, erasure_plan
 from node.web.middleware import RequestContext
-from workers.services.erasure import check_confirmation, confirmation_of, deidentified_folders, held_by_others
+from workers.services.erasure import (
+    check_confirmation,
+    confirmation_of,
+    deidentified_folders,
+    held_by_others,
+    noted_first,
+)
 
 
 def show_plan(context: RequestContext) -> Response:
@@ -44,6 +50,7 @@ def _page(context: RequestContext, plan: ErasurePlan, problem: str = "", *, aske
         confirmation=confirmation_of(plan),
         held=held_by_others(plan, services.settings),
         folders=deidentified_folders(plan, services.settings, services.database),
+        noted=noted_first(services.settings),
         asked=asked,
         problem=problem,
     )

@@ -21,6 +21,8 @@ from db.queries.worklist import Worklist, WorklistPart
 from db.records import Outcome, ReceivedInstance, ResultRecord
 from node.cli import erase as command
 from tests.commands import record_instance
+from tests.rules import NO_RULES
+from workers.erasing import eraser_of
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE = timedelta(minutes=1)
@@ -179,3 +181,15 @@ def test_the_databases_files_are_made_anew(run: Run, studies: Engine) -> None:
     result = run("db", "compact")
     assert result.exit_code == 0, result.output
     assert "made anew" in result.output
+
+
+def test_who_gets_a_rejection_note_first_is_told(run: Run, studies: Engine, config: Path) -> None:
+    database = Database(studies, NO_RULES)
+    address = '[[destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 104\nrejection_notes = true\n'
+    config.write_text(f"{config.read_text()}\n{address}erasure_notes = true\n")
+    assert "STAYS at pacs, which gets a rejection note first: 1 object" in run("erase", "A1").output
+    assert json.loads(run("erase", "A1", "--json").output)["studies"][0]["noted_first"] == ["pacs"]
+    database.write(erasures.request, 1, "ann", "", "case 88", datetime.now(UTC))
+    waits = eraser_of(load(config), database, lambda: datetime.now(UTC)).erase(1)
+    assert waits is not None
+    assert waits.why == "a rejection note is being made"
