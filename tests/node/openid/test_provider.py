@@ -98,6 +98,7 @@ def test_a_member_of_the_group_is_an_admin_and_logs_out_at_both(node: tuple[Sett
         shown = sign_on(client, "4711")
         assert (shown.status_code, shown.url.path) == (200, "/users")
         assert "Grace Hopper" in shown.text
+        assert Accounts(Demo(settings.store.folder).engine).find_user("grace").role is Role.ADMIN  # type: ignore[union-attr]
         csrf = re.findall(r'name="csrf" value="([^"]+)"', shown.text)[0]
         left = client.post("/logout", data={"csrf": csrf})
         theirs = client.get(left.headers["refresh"].partition("url=")[2])
@@ -133,4 +134,3 @@ def test_a_provider_that_is_down_is_named_by_page_and_doctor(node: tuple[Setting
     found = check_openid(settings)
     assert not found.ok
     assert "does not answer" in found.found
-    assert Accounts(Demo(settings.store.folder).engine).find_user("grace").role is Role.ADMIN  # type: ignore[union-attr]
