@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ class CompactionError(DatabaseError):
     """The database is in use and was not made anew; it can be tried again."""
 
 
+_OTHERS_SECONDS = 10.0
 LARGEST_AT_ONCE = 256 * 1024 * 1024
 """A SQLite file up to this size is made anew within seconds; senders wait for a larger one for too long."""
 
@@ -49,8 +51,22 @@ def _compact_sqlite(engine: Engine) -> None:
         driver = cast(sqlite3.Connection, connection.connection.driver_connection)
         try:
             driver.execute("VACUUM")
-            busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            emptied = _empty_log(driver)
         except sqlite3.OperationalError as error:
             raise CompactionError(str(error)) from error
-    if busy:
+    if not emptied:
         raise CompactionError("its write-ahead log is being read")
+
+
+def _empty_log(driver: sqlite3.Connection) -> bool:
+    """Whether the write-ahead log was emptied.
+
+    SQLite waits for readers by itself, and not for another process that does the same just now, as a scheduler beside
+    a command: then it says at once that it is busy.
+    """
+    end = time.monotonic() + _OTHERS_SECONDS
+    while driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
