@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
@@ -21,7 +21,9 @@ from db import deliveries, jobs, scheduler_lease
 from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
 from db.destinations import DestinationLeases
+from db.instances import ROUTINE_WAIT, STAT_WAIT
 from db.leases import LEASE
+from db.states import Priority
 from models.predictor import BATCH, load_predictor
 from models.runtime.executor import device_name
 from workers.analysis_queues import pipeline_of_worker, queue_of_worker
@@ -180,7 +182,25 @@ def longest_waits(settings: Settings) -> LongestWaits:
         verification=timedelta(seconds=verification) + margin,
         job_lease=LEASE + margin,
         delivery_lease=LEASE + margin,
+        session=timedelta(hours=settings.admin.session_hours) + margin,
+        due={priority: (farthest + margin, soonest) for priority, (soonest, farthest) in due_times(settings).items()},
     )
+
+
+def due_times(settings: Settings) -> Mapping[Priority, tuple[timedelta, timedelta]]:
+    """Within which time a study of each priority is due, at the earliest and at the latest, counted from now."""
+    rules = settings.triage
+    minutes = {
+        Priority.CRITICAL: (rules.critical_minutes,),
+        Priority.URGENT: (rules.urgent_minutes, rules.urgent_finding_minutes),
+        Priority.ROUTINE: (rules.routine_minutes,),
+    }
+    # What an image's arrival says holds until triage has decided.
+    arrival = {Priority.CRITICAL: STAT_WAIT, Priority.URGENT: STAT_WAIT, Priority.ROUTINE: ROUTINE_WAIT}
+    return {
+        priority: (timedelta(minutes=min(some)), max(timedelta(minutes=max(some)), arrival[priority]))
+        for priority, some in minutes.items()
+    }
 
 
 def source_reader(settings: Settings) -> Callable[[Path], SourceImage]:
