@@ -198,6 +198,11 @@ def recorded_files(connection: Connection, paths: Sequence[str]) -> frozenset[st
     return frozenset(found)
 
 
+def is_any_known(connection: Connection) -> bool:
+    """Whether anything was ever received and not erased."""
+    return connection.execute(select(tables.Instance.id).limit(1)).first() is not None
+
+
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
     """Say whether this node has made the object with this UID."""
     return OWN_RESULT.first(connection, {"sop_instance_uid": sop_instance_uid}) is not None

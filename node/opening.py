@@ -15,6 +15,8 @@ from config.settings import Settings
 from db.connection_problem import connection_problem
 from db.engine import BEFORE_RELEASE_REMEDY, connect, look_at_schema, made_before_release, migrate
 from db.errors import DatabaseURLError
+from db.instances import is_any_known
+from workers.store_files import INSTANCES, is_away
 
 ShowMessage = Callable[[str], None]
 
@@ -40,6 +42,24 @@ def store_problem(folder: Path, error: OSError) -> ServeError:
     """The store folder cannot be used: the configuration is wrong, or its disk or file server is full or away."""
     message = f"store.folder {folder} cannot be written: {error.strerror}"
     return ServeError(message, passing=error.errno in _MAY_PASS)
+
+
+def demand_own_store(folder: Path, engine: Engine) -> None:
+    """Look whether the store is the one that belongs to the database, before a new one is begun in its place.
+
+    Raises:
+        ServeError: what the database knows was received into another one, or into one that is not mounted.
+    """
+    if not is_away(folder):
+        return
+    with engine.connect() as connection:
+        known = is_any_known(connection)
+    if known:
+        message = (
+            f"store.folder {folder} has no folder {INSTANCES}, and the database knows images in it: mount its file"
+            f" system or correct store.folder; if these files are lost for good, make {folder / INSTANCES}"
+        )
+        raise ServeError(message, passing=True)
 
 
 def _refuse_another_schema(engine: Engine) -> None:

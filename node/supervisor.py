@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import IO
 
 from config.settings import Settings
+from db.engine import connect
 from db.states import JOBS
 from node.embedded_broker import BrokerError, prepare_socket, server_binary, server_command, wait_until_ready
-from node.opening import ServeError, ShowMessage, open_database, store_problem
+from node.opening import ServeError, ShowMessage, demand_own_store, open_database, store_problem
 from node.startup import check_configuration
 from node.startup import wait_until_ready as wait_for_parts
 from workers.analysis_queues import analysis_queues, queues_here
@@ -216,11 +217,19 @@ class Node:
             show(f"No GPU here: {queue} is left to workers on other machines")
         if not open_database(self.settings, stop, show):
             return False
+        self._demand_own_store()
         for part in self._parts:
             part.start(time.monotonic())
             if part.name == "broker" and part.process is not None:
                 wait_until_ready(part.process, self.settings.broker_socket)
         return True
+
+    def _demand_own_store(self) -> None:
+        engine = connect(self.settings.database_url)
+        try:
+            demand_own_store(self.settings.store.folder, engine)
+        finally:
+            engine.dispose()
 
     def wait_until_ready(self, stop: threading.Event, show: ShowMessage = log.warning) -> bool:
         """Wait until each part has answered; False if ``stop`` came before."""

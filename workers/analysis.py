@@ -42,7 +42,6 @@ from workers.analysis_tools import AnalysisTools
 from workers.backoff import backoff, growing_wait
 from workers.batch import together
 from workers.completion import comes_too_late
-from workers.durable_files import write_durably
 from workers.errors import RetryableError, where_in_code
 from workers.image_measures import measures_of
 from workers.job_outcome import (
@@ -64,7 +63,7 @@ from workers.results.patient import with_patient
 from workers.results.result_kinds import LUNGS
 from workers.results.source_image import SourceImage
 from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
-from workers.store_files import kept_if_recorded
+from workers.store_files import demand_store, kept_if_recorded, why_it_waits, write_file
 
 T = TypeVar("T")
 
@@ -110,8 +109,11 @@ def _run(job: Job, tools: AnalysisTools) -> None:
     try:
         finish = _compared(job, tools) if job.compare_with is not None else _analysed(job, tools)
     except ModelUnavailableError as error:
-        _wait(job, str(error), tools)
+        _wait(job, f"{WAITS_FOR_SERVER}{error}", tools)
     except (RetryableError, OSError, MemoryError) as error:
+        if why := why_it_waits(tools.settings.store.folder, error):
+            _wait(job, why, tools)
+            return
         _try_again(job, f"{type(error).__name__}: {error}", tools)
     except Exception as error:
         # A defect of ours or of a model. Its words may quote the data set: the log gets where it was, and not those.
@@ -159,6 +161,7 @@ def _analysed(job: Job, tools: AnalysisTools) -> Callable[[], None]:
 def _compared(job: Job, tools: AnalysisTools) -> Callable[[], None]:
     """Compare the instance with those that came before it under its UID; what is given back records what it is."""
     store = tools.settings.store.folder
+    demand_store(store)  # or what came before would seem to be removed
     differences = [tools.difference(store / before, store / job.instance_path) for before in job.compare_with or ()]
     difference = "" if not all(differences) else next(iter(differences), "nothing is left to compare it with")
     return partial(_end_comparison, job, difference, tools)
@@ -342,7 +345,7 @@ def replaced_by(job: Job, study: StudyDetail) -> dict[str, ResultRecord]:
 
 def _write(results: Sequence[EncodedResult], store: Path) -> None:
     for result in results:
-        write_durably(store / result.record.path, [result.content])
+        write_file(store, result.record.path, result.content)
 
 
 def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
@@ -384,8 +387,9 @@ def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
 
 
 def _wait(job: Job, error: str, tools: AnalysisTools) -> None:
-    """Try again until the server of a network is back: nothing is wrong with the job, so no attempt counts."""
-    now, error = tools.clock(), f"{WAITS_FOR_SERVER}{error}"
+    """Try again until the server of a network, or the store, is back: nothing is wrong with the job, so no attempt
+    counts."""
+    now = tools.clock()
     after = growing_wait(now - job.created_at, tools.settings)
     tools.database.write(jobs.retry, job.id, tools.worker, error, now, after, counted=False)
     log.warning("%s; tried again in %.0f s", error, after.total_seconds())

@@ -24,7 +24,7 @@ from workers.clock import Clock
 from workers.durable_files import is_unfinished, sync_folder
 from workers.repeat import repeat_until
 from workers.services.erasure import noted_first
-from workers.store_files import remove_unless_recorded
+from workers.store_files import AWAY, is_away, remove_unless_recorded
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,9 @@ class Eraser:
     def remove_files(self) -> int:
         """Remove the files of erased studies; how many of the next ones cannot be removed now."""
         while files := self.database.read(erasures.files_to_remove):
+            if is_away(self.folder):
+                log.error("the files of erased studies cannot be removed: %s", AWAY)
+                return len(files)
             gone = [file.path for file in files if self._is_gone(file)]
             self.database.write(erasures.forget_files, gone)
             if len(gone) < len(files):

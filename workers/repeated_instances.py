@@ -94,22 +94,17 @@ def difference(before: Path, after: Path, threads: int = 1, maximum_pixels: int 
     ``threads`` and ``maximum_pixels`` are those of :func:`models.radiograph.decode.decode`.
 
     Raises:
-        OSError: one of them cannot be opened now, though it is there.
+        OSError: one of them cannot be read now, though it is there.
     """
     if not before.exists():
         return "the file of the earlier one has been removed"
     try:
-        first, second = _read(before), _read(after)
+        first, second = read_file(before), read_file(after)
     except UnreadablePixels as error:
         return f"they cannot be compared: {error}"
     return _differing_attributes(first, second) or _differing_content(
         first, second, lambda each: decode(each, threads, maximum_pixels)
     )
-
-
-def _read(path: Path) -> Dataset:
-    path.open("rb").close()  # a disk that does not answer is worth another attempt
-    return read_file(path)
 
 
 def _differing_attributes(first: Dataset, second: Dataset) -> str:

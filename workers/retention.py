@@ -14,7 +14,7 @@ from pathlib import Path
 from db.database import Database
 from db.queries import retention
 from db.records import ExpiredStudy
-from workers.store_files import remove_file
+from workers.store_files import demand_store, remove_file
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,14 @@ class Retention:
     rest_until: datetime | None = None
 
     def step(self, now: datetime) -> int:
-        """Remove the files of the next few studies; how many files that were."""
+        """Remove the files of the next few studies; how many files that were.
+
+        Raises:
+            StoreAwayError: the store is not in its place, so nothing is known to be gone.
+        """
         if not self.keep_days or self._rests(now):
             return 0
+        demand_store(self.folder)
         studies = self.database.read(
             retention.expired, now - timedelta(days=self.keep_days), self.after_id, STUDIES_AT_ONCE
         )

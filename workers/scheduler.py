@@ -23,14 +23,13 @@ from db.states import JOBS
 from workers.analysis_queues import analysis_queues, queue_of
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
-from workers.durable_files import write_durably
 from workers.enqueue import TaskQueue
 from workers.errors import database_problem, where_in_code
 from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.open_database import triage_again
 from workers.retention import Retention
 from workers.routing import study_destinations
-from workers.store_files import kept_if_recorded
+from workers.store_files import StoreAwayError, demand_store, kept_if_recorded, write_file
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +129,8 @@ class Scheduler:
         except OperationalError as error:  # no fault of this code: a sentence instead of a traceback
             reason = database_problem(error)
             log.error("the scheduler could not %s: %s; again in %.0f s", name, reason, self.pauses.failed(name))
+        except StoreAwayError as error:
+            log.error("the scheduler could not %s: %s; again in %.0f s", name, error.strerror, self.pauses.failed(name))
         except Exception:
             log.exception("the scheduler could not %s; again in %.0f s", name, self.pauses.failed(name))
         else:
@@ -191,6 +192,8 @@ class Scheduler:
         # However many rest after a failure, those behind them have their turn.
         limit = _STUDIES_AT_ONCE + len(self.studies.until)
         stable = self.database.read(studies.stable, self.clock(), quiet, limit)
+        if stable:
+            demand_store(self.settings.store.folder)  # or they would be completed without a summary
         until = self.elapsed() + (self._seconds_to_complete() if stable else 0)
         for study_id in stable:
             if self.elapsed() > until:
@@ -232,7 +235,7 @@ class Scheduler:
         if summaries is None:
             return
         for summary in summaries:
-            write_durably(self.settings.store.folder / summary.record.path, [summary.content])
+            write_file(self.settings.store.folder, summary.record.path, summary.content)
         with kept_if_recorded(self.settings.store.folder, (summary.record.path for summary in summaries)):
             delivery_ids = self.database.write(
                 studies.complete,

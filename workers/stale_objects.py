@@ -24,12 +24,11 @@ from db.records import NOTE, StaleObject
 from db.shown_records import DeliveryDetail, InstanceDetail, StudyDetail
 from models.radiograph.decode import UnreadablePixels
 from workers.completion import analysed_instance, patient_of
-from workers.durable_files import write_durably
 from workers.job_outcome import as_file
 from workers.results.encoder import Equipment
 from workers.results.patient import with_patient
 from workers.results.source_image import read_header
-from workers.store_files import kept_if_recorded
+from workers.store_files import kept_if_recorded, why_it_waits, write_file
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +61,9 @@ class RejectionNotes:
             for group in notes_of(self.database.read(stale_objects.stale_objects, study_id, names, now)):
                 self._send(detail, source, group, now)
         except (OSError, UnreadablePixels, ValueError) as error:
+            if why := why_it_waits(self.settings.store.folder, error):
+                log.error("study %d: no rejection note can be made now: %s", study_id, why)
+                return
             self.failed.add(study_id)
             log.error("study %d: no rejection note can be made (%s)", study_id, type(error).__name__)
 
@@ -88,7 +90,7 @@ class RejectionNotes:
             series_number_base=self.settings.results.series_number_base,
         )
         result = as_file(NOTE, made)
-        write_durably(self.settings.store.folder / result.record.path, [result.content])
+        write_file(self.settings.store.folder, result.record.path, result.content)
         with kept_if_recorded(self.settings.store.folder, (result.record.path,)):
             sending = self.database.write(stale_objects.record_note, detail.row.study_id, result.record, group, now)
         self.enqueue(sending)

@@ -1,16 +1,25 @@
-"""Removing files of the store, by whichever part of the node: for their age, or because a study is erased."""
+"""Files of the store, for whichever part of the node: writing and removing them, and whether the store is there.
+
+A file system that is not mounted leaves an empty folder, or none, in its place. What is written into that is hidden
+when it comes back, and what is missing there is not gone. So the folder of what was received, which is made with a
+store and never removed, tells a store from its place.
+"""
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from db.errors import RecordNotFoundError
-from workers.durable_files import make_folder, sync_folder
+from workers.durable_files import make_folder, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
+
+INSTANCES = "instances"
+"""Folder of what was received: it is there as long as the store is."""
 
 SET_ASIDE = "set-aside"
 """Folder of received files that could not be recorded."""
@@ -18,7 +27,58 @@ SET_ASIDE = "set-aside"
 FAILED = ".failed"
 """End of the name of a spool file that was answered with a failure; the digest is before it."""
 
+AWAY = "the store is away: is its file system mounted?"
+"""Why a job or a file waits, in words."""
+
 _REMOVING = "removing"
+_PASSING = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    }
+)
+
+
+class StoreAwayError(OSError):
+    """The store is not in its place."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ESTALE, AWAY)
+
+
+def is_away(folder: Path) -> bool:
+    """Whether the store is not in its place."""
+    try:
+        return not (folder / INSTANCES).is_dir()
+    except OSError:
+        return True
+
+
+def demand_store(folder: Path) -> None:
+    """Raises :class:`StoreAwayError` where the store is not in its place."""
+    if is_away(folder):
+        raise StoreAwayError
+
+
+def why_it_waits(folder: Path, error: BaseException) -> str:
+    """Why nothing can be read or written in the store until a person, or its server, has done something; empty for an
+    error of one file alone."""
+    if is_away(folder):
+        return AWAY
+    if isinstance(error, OSError) and error.errno in _PASSING:
+        return f"the store cannot be used: {error.strerror}"
+    return ""
+
+
+def write_file(folder: Path, relative: str, content: bytes) -> None:
+    """Write a file of the store durably; see :func:`workers.durable_files.write_durably`.
+
+    Raises:
+        StoreAwayError: the store is not in its place, in which nothing is written.
+        OSError: it cannot be written.
+    """
+    demand_store(folder)
+    write_durably(folder / relative, [content])
 
 
 def remove_file(folder: Path, relative: str) -> bool:
@@ -26,6 +86,7 @@ def remove_file(folder: Path, relative: str) -> bool:
 
     Raises:
         OSError: it cannot be removed.
+        StoreAwayError: the store is not in its place, so it is not known to be gone.
     """
     path = _inside(folder, relative)
     if path is None:
@@ -33,6 +94,7 @@ def remove_file(folder: Path, relative: str) -> bool:
     try:
         path.unlink()
     except FileNotFoundError:
+        demand_store(folder)
         return False
     return True
 
@@ -46,10 +108,12 @@ def remove_unless_recorded(folder: Path, relative: str, is_recorded: Callable[[]
 
     Raises:
         OSError: it cannot be removed.
+        StoreAwayError: the store is not in its place, so it is not known to be gone.
     """
     path = _inside(folder, relative)
     if path is None:
         return False
+    demand_store(folder)
     make_folder(folder / _REMOVING)
     # The same name whoever removes it: where a process was killed in between, the next one goes on here.
     aside = folder / _REMOVING / path.name
@@ -64,6 +128,7 @@ def remove_unless_recorded(folder: Path, relative: str, is_recorded: Callable[[]
     aside.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         sync_folder(path.parent)
+    demand_store(folder)  # its file system may have gone in between
     return not back
 
 

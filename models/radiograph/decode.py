@@ -218,10 +218,13 @@ def read_file(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
 
     Raises:
         UnreadablePixels: It is not one.
+        OSError: The disk does not give it now, which says nothing about its bytes.
     """
     try:
         return read_path(path, pixels=not stop_before_pixels)
     except (InvalidDataSetError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UnreadablePixels(PixelFault.NOT_DICOM, f"The file cannot be read as DICOM: {error}.") from error
 
 

@@ -19,6 +19,7 @@ def dicomweb(context: click.Context) -> None:
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
     from node.dicomweb.app import run_dicomweb
+    from node.opening import ServeError
     from workers.audit.activity import application_activity
 
     settings = settings_of(context)
@@ -33,5 +34,7 @@ def dicomweb(context: click.Context) -> None:
                     run_dicomweb(settings, _ready, stop)
         except (ManifestError, UnknownModel) as error:
             fail(str(error), os.EX_CONFIG)
+        except ServeError as error:
+            fail(str(error), error.exit_code)
         except OSError as error:
             fail(f"{error}; fix dicomweb.host, dicomweb.port or dicomweb.tls_certificate")

@@ -75,6 +75,7 @@ def listen(context: click.Context) -> None:
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
     from node.dicom.listener import run_listener
+    from node.opening import ServeError
     from workers.audit.activity import application_activity
 
     settings = settings_of(context)
@@ -91,6 +92,8 @@ def listen(context: click.Context) -> None:
                     run_listener(settings, _ready, stop)
         except (ManifestError, UnknownModel) as error:
             fail(str(error), os.EX_CONFIG)
+        except ServeError as error:
+            fail(str(error), error.exit_code)
         except OSError as error:
             fail(str(error))
 

@@ -30,10 +30,9 @@ from typing import IO
 from config.private_files import FILE_MODE
 from node.dicom.spool_digest import BackgroundDigest
 from workers.durable_files import make_folder, sync_folder
-from workers.store_files import FAILED, SET_ASIDE
+from workers.store_files import FAILED, INSTANCES, SET_ASIDE
 
 SPOOL = "spool"
-INSTANCES = "instances"
 
 # A file whose recording was started this often and never finished has ended the listener each time.
 _MOST_ATTEMPTS = 2
@@ -189,9 +188,13 @@ class InstanceStore:
         """Check the free space.
 
         Raises:
-            StoreError: less than the configured minimum is free.
+            StoreError: less than the configured minimum is free, or the store is not there.
         """
-        if self._minimum_free_bytes and shutil.disk_usage(self.folder).free < self._minimum_free_bytes:
+        try:
+            lacks = self._minimum_free_bytes and shutil.disk_usage(self.folder).free < self._minimum_free_bytes
+        except OSError as error:
+            raise StoreError(error.errno, "the store cannot be used") from error
+        if lacks:
             raise StoreError(errno.ENOSPC, "free space is below store.minimum_free_bytes")
 
     def temporary(self, preface: bytes = b"") -> SpoolFile:

@@ -20,7 +20,9 @@ from node.dicom.instance_store import SPOOL, InstanceStore
 from node.dicom.job_dispatcher import JobDispatcher
 from node.dicom.received_transfers import ReceivedTransfers, record_missing, write_transfers
 from node.dicom.receiving import InstanceReceiver, Policy
+from node.opening import demand_own_store
 from workers.clock import utc_now
+from workers.durable_files import make_folder
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
 from workers.pipeline_digest import active_pipeline, digest_of, rule_digests
@@ -46,17 +48,20 @@ def open_receiver_tools(settings: Settings, spool: str = SPOOL) -> Iterator[Rece
 
     Raises:
         OSError: the store cannot be written.
+        ServeError: what the database knows lies in another store, which is not mounted.
     """
     started_at, ending = utc_now(), threading.Event()
     store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes, spool)
-    store.prepare()
     engine = connect(settings.database_url)
     task_queue = TaskQueue(settings.broker_url)
     dispatcher = JobDispatcher(task_queue)
     database = database_of(settings, engine, GroupCommit if engine.dialect.name == "sqlite" else Database)
     transfers = ReceivedTransfers(lambda entries: database.write(write_transfers, entries), utc_now)
     try:
+        make_folder(settings.store.folder)
         migrate(engine)
+        demand_own_store(settings.store.folder, engine)
+        store.prepare()
         association_policy = AssociationPolicy(settings.listener)
         pipeline = active_pipeline(settings)
         policy = Policy(

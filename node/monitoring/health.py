@@ -26,6 +26,7 @@ from db.connection_problem import connection_problem
 from db.engine import BEFORE_RELEASE_REMEDY, connect, look_at_schema, made_before_release, schema_problem
 from db.errors import DatabaseURLError
 from db.holds import with_deliveries_on_hold
+from db.instances import is_any_known
 from db.jobs import as_many_wait
 from db.queries.metrics import waiting
 from db.queries.problems import Problem, problems
@@ -63,7 +64,7 @@ from workers.destinations.destination_kinds import destination_kinds
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
 from workers.pipeline_digest import active_pipeline
-from workers.store_files import SET_ASIDE
+from workers.store_files import AWAY, INSTANCES, SET_ASIDE, is_away
 from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)
@@ -88,6 +89,8 @@ def _checks(settings: Settings, peers: bool) -> Iterator[Check]:
     yield from check_certificates(settings)
     database = check_database(settings)
     yield database
+    if database.ok:
+        yield from check_store_is_there(settings)
     yield check_broker(settings)
     yield check_models(settings)
     yield from check_time_zone(settings)
@@ -152,6 +155,21 @@ def check_store(settings: Settings) -> Check:
             "store", False, f"{aside} files are set aside", f"send those images again, then empty {folder / SET_ASIDE}"
         )
     return Check("store", True, f"{free / 1e9:.1f} GB free in {folder}")
+
+
+def check_store_is_there(settings: Settings) -> Iterator[Check]:
+    """What the database knows was received into this folder, and not into one that is not mounted."""
+    folder = settings.store.folder.absolute()
+    if not is_away(folder):
+        return
+    with _usable_database(settings) as engine:
+        if engine is None:
+            return
+        with engine.connect() as connection:
+            known = is_any_known(connection)
+    if known:
+        found = f"{folder} has no folder {INSTANCES}: {AWAY}"
+        yield Check("store", False, found, "mount it, or correct store.folder")
 
 
 def _unwritable(folder: Path) -> Check:

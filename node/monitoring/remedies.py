@@ -11,6 +11,10 @@ _REMEDIES = (
         r"model server .*manifest",
         "Bring the pinned model back on that server, or measure the new one and change the manifest; the jobs wait.",
     ),
+    (
+        r"the store (is away|cannot be used)|file cannot be read now",
+        "Mount the file system of store.folder, or give it room and rights; what waits goes on by itself.",
+    ),
     (r"model server", "Start the model server again, or correct [endpoint] in the manifest; the jobs wait for it."),
     (
         r"was (switched off|put in shadow)",

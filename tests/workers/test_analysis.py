@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -40,6 +42,7 @@ from tests.migrated import migrate
 from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
+from tests.stores import store_away
 from tests.workers.builders import NOON, FakeClock, facts, job
 from tests.workers.results.sources import lung_fields
 from workers import analysis
@@ -51,6 +54,7 @@ from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import EncoderEntry, encode_in_order
 from workers.results.source_image import SourceImage
 from workers.siblings import Siblings
+from workers.store_files import AWAY
 
 EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
@@ -459,6 +463,36 @@ def test_words_of_an_unknown_error_stay_out_of_the_database(bench: Callable[...,
 def test_a_job_that_kills_its_process_is_failed(bench: Callable[..., Bench]) -> None:
     work = bench(first=job(attempts=3))
     assert work.run() == ["claimed", "failed", "triage"]
+
+
+def test_a_job_waits_as_long_as_it_takes_for_a_store_that_is_away(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    work = bench()
+    work.tools = replace(
+        work.tools, settings=work.tools.settings.model_copy(update={"store": Store(folder=tmp_path / "store")})
+    )
+    image = tmp_path / "store" / work.jobs.job.instance_path
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"as received")
+    with store_away(tmp_path / "store"):
+        for _ in range(9):
+            assert work.run()[-2:] == ["claimed", "retry"]
+        assert list((tmp_path / "store").iterdir()) == [], "nothing is written in its place"
+    assert (work.jobs.job.state, work.jobs.job.attempts) == (JobState.RETRYING, 0)
+    assert {event[1] for event in work.jobs.events if event[0] == "retry"} == {AWAY}
+    assert work.run()[-2:] == ["finished", "triage"]
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ESTALE])
+def test_a_job_waits_for_a_store_that_takes_or_gives_nothing(bench: Callable[..., Bench], number: int) -> None:
+    def read(path: Path) -> SourceImage:
+        raise OSError(number, os.strerror(number), str(path))
+
+    work = bench(read=read)
+    for _ in range(9):
+        work.run()
+    assert (work.jobs.job.state, work.jobs.job.attempts) == (JobState.RETRYING, 0)
+    assert work.jobs.events[-1][1] == f"the store cannot be used: {os.strerror(number)}"
 
 
 def test_a_missing_file_is_tried_again(bench: Callable[..., Bench], tmp_path: Path) -> None:

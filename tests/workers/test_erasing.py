@@ -20,6 +20,7 @@ from tests.commands import record_instance
 from tests.db.examples import MINUTE, PIPELINE, received
 from tests.migrated import migrate
 from tests.rules import NO_RULES
+from tests.stores import store_away
 from tests.viewers.phantoms import Look, as_bytes, radiograph
 from tests.workers.builders import NOON
 from workers.erasing import Eraser, Rounds
@@ -105,6 +106,20 @@ def test_the_database_file_keeps_no_trace(database: Database, eraser: Eraser, tm
     # What stays is in the audit trail: the patient ID and the Study Instance UID.
     assert _found(tmp_path, NAME, NAME.lower(), b"A-77", b"1.2.826.0.1.77.", b"1.2.826.0.3.77") == []
     assert _found(tmp_path, b"P77") == ["pleura.sqlite"]
+
+
+def test_files_are_not_taken_for_gone_while_the_store_is_away(database: Database, tmp_path: Path) -> None:
+    """A file system that is not mounted has none of them, and all when it is back."""
+    store = tmp_path / "store"
+    eraser = Eraser(database, store, lambda: NOON)
+    files = _study(database, store)
+    _ask(database)
+    with store_away(store):
+        assert eraser.once()
+        assert list(store.iterdir()) == []
+    assert all(path.exists() for path in files)
+    eraser.once()
+    assert not any(path.exists() for path in files)
 
 
 @pytest.mark.parametrize("step", ["after the rows", "before the files are forgotten"])

@@ -20,8 +20,10 @@ from tests.commands import record_instance
 from tests.migrated import migrate
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
+from tests.stores import store_away
 from tests.workers.builders import NOON
 from workers.retention import PAUSE, STUDIES_AT_ONCE, Retention
+from workers.store_files import INSTANCES, StoreAwayError
 
 LEASE = timedelta(minutes=1)
 LATER = NOON + timedelta(days=31)
@@ -32,6 +34,21 @@ def database(tmp_path: Path) -> Database:
     engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
     migrate(engine)
     return Database(engine, NO_RULES)
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path) -> Path:
+    (tmp_path / INSTANCES).mkdir()
+    return tmp_path
+
+
+def test_nothing_is_taken_for_removed_while_the_store_is_away(database: Database, tmp_path: Path) -> None:
+    files = study(database, tmp_path, 1)
+    with store_away(tmp_path), pytest.raises(StoreAwayError):
+        Retention(tmp_path, 30, database).step(LATER)
+    assert all(path.exists() for path in files)
+    Retention(tmp_path, 30, database).step(LATER)
+    assert not any(path.exists() for path in files)
 
 
 def received(number: int) -> ReceivedInstance:
@@ -190,6 +207,6 @@ def test_a_path_out_of_the_store_is_left_alone(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"x")
     store = tmp_path / "store"
-    store.mkdir()
+    (store / INSTANCES).mkdir(parents=True)
     assert Retention(store, 30, ManyStudies(1, "../precious")).step(NOON) == 0
     assert precious.exists()

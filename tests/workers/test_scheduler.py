@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,12 +24,14 @@ from db.records import IS_PRIOR, IS_REPORTED, ExpiredStudy, ResultRecord, Route,
 from tests.fakes import RecordingTaskQueue
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
+from tests.stores import store_away
 from tests.workers.builders import NOON, FakeClock, facts
 from workers.completion import comes_too_late, may_complete
 from workers.job_outcome import EncodedResult
 from workers.repeat import repeat_until
 from workers.retention import Retention
 from workers.scheduler import Scheduler
+from workers.store_files import INSTANCES
 from workers.triage import decide
 
 
@@ -136,6 +139,7 @@ def scheduler(
         results=Results(late_after_hours=hours),
         destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
     )
+    (folder / INSTANCES).mkdir(parents=True, exist_ok=True)
     retention = Retention(folder, 0, database)
     return Scheduler(
         settings, database, task_queue, FakeClock(), lambda study, decision: summaries, retention, lambda now: None
@@ -225,6 +229,24 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
     node_scheduler.once()
     assert database.notes[-1] == ("complete", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
     assert node_scheduler.failures == {}
+
+
+def test_no_study_is_completed_without_a_summary_because_the_store_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = FakeDatabase(quiet=(1,))
+    node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path / "store", SUMMARY)
+    seconds = count(0, 20)  # no step rests longer than 30 s
+    node_scheduler.elapsed = lambda: float(next(seconds))
+    with store_away(tmp_path / "store"):
+        for _ in range(5):
+            node_scheduler.once()
+        assert list((tmp_path / "store").iterdir()) == []
+    assert "complete" not in [note[0] for note in database.notes]
+    assert "complete studies: the store is away" in caplog.text
+    assert "Traceback" not in caplog.text
+    node_scheduler.once()
+    assert database.notes[-1][:2] == ("complete", ["summary"])
 
 
 def test_a_database_that_is_away_is_a_sentence_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

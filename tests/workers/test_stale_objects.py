@@ -37,12 +37,14 @@ from tests.commands import record_instance
 from tests.db.examples import deliveries_of
 from tests.migrated import migrate
 from tests.rules import NO_RULES
+from tests.stores import store_away
 from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph
 from tests.workers.results.sources import EQUIPMENT, source
 from workers.job_outcome import as_file
 from workers.results.rejection_note import TITLES, encode_note
 from workers.stale_objects import RejectionNotes, by_hand, notes_of
+from workers.store_files import INSTANCES
 
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 MINUTE = timedelta(minutes=1)
@@ -116,6 +118,7 @@ class Node:
             ),
         )
         self.dispatched: list[int] = []
+        (folder / INSTANCES).mkdir()
         dcmwrite(folder / "1.dcm", radiograph("1.2.1"), enforce_file_format=True)
         image = ReceivedInstance("1.2.1", CR, "1.2", "a" * 64, "1.dcm", 1, "1.3", "1.4", patient_id="P1")
         (job_id,) = record_instance(self.database, image, None, "p" * 64, NOON).job_ids
@@ -185,6 +188,19 @@ def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path
         ("archive", "2.25.1"),
         ("archive", "2.25.2"),
     ]
+
+
+def test_a_note_waits_for_a_store_that_is_away(tmp_path: Path) -> None:
+    """What is wrong must be taken back as soon as its file system is mounted again."""
+    (tmp_path / "store").mkdir()
+    node = Node(tmp_path / "store")
+    node.database.write(rejection_notes.reject, TAKEN_BACK, NOON)
+    notes = RejectionNotes(node.settings, node.database, EQUIPMENT, node.enqueue)
+    with store_away(tmp_path / "store"):
+        notes.step(NOON)
+        assert node.notes == []
+    notes.step(NOON)
+    assert len(node.notes) == 1
 
 
 def test_a_study_of_which_no_note_can_be_made_keeps_no_other_from_it(tmp_path: Path) -> None:

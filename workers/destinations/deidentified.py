@@ -31,6 +31,7 @@ from workers.destinations.destination_kind import (
     Receipt,
     StoredObject,
     Verdict,
+    unreadable,
 )
 from workers.results.header import text_of
 
@@ -77,7 +78,9 @@ class Deidentified(DestinationKind):
                     export.record(deidentify_object(original, subject, deidentifier, forbidden))
         except NotExportable as reason:
             return Receipt(Verdict.REJECTED, f"it stays here: {reason}")
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not outgoing.path.parent.is_dir():
+                return unreadable(outgoing, error)
             return Receipt(Verdict.REJECTED, "it stays here: its file, or that of its image, is no more here")
         except OSError as error:
             return Receipt(Verdict.LATER, f"the folder cannot be written: {error.strerror}")

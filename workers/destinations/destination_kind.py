@@ -115,6 +115,17 @@ class Receipt:
     may_have_arrived: bool = False
 
 
+def unreadable(outgoing: Outgoing, error: OSError) -> Receipt:
+    """The receipt of an object whose file cannot be read.
+
+    A file that is not there is gone for good, unless its folder is away as well: then its file system is. Any other
+    error may pass.
+    """
+    if isinstance(error, FileNotFoundError) and outgoing.path.parent.is_dir():
+        return Receipt(Verdict.REJECTED, f"the result file cannot be read ({type(error).__name__}); analyse it again")
+    return Receipt(Verdict.LATER, f"the result file cannot be read now: {error.strerror}")
+
+
 class StoredObject(Protocol):
     """The UIDs of an object that a peer has accepted; :class:`db.records.Unverified` is one."""
 

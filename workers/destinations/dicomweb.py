@@ -30,6 +30,7 @@ from workers.destinations.destination_kind import (
     Receipt,
     StoredObject,
     Verdict,
+    unreadable,
 )
 from workers.destinations.dimse import classify_status
 from workers.destinations.web_server import Answer, WebServer, credentials, web_server
@@ -100,8 +101,7 @@ class _Server:
             if outgoing.is_damaged:
                 return Receipt(Verdict.REJECTED, DAMAGED)
         except OSError as error:
-            note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
-            return Receipt(Verdict.REJECTED, note)
+            return unreadable(outgoing, error)
         boundary = secrets.token_hex(16)
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode("ascii")
         body = head + content + f"\r\n--{boundary}--\r\n".encode("ascii")

@@ -35,6 +35,7 @@ from workers.destinations.destination_kind import (
     Receipt,
     StoredObject,
     Verdict,
+    unreadable,
 )
 from workers.results.header import text_of
 from workers.tls import TlsError, destination_context
@@ -283,7 +284,9 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
         given = outgoing.path if as_it_is else dcmread(outgoing.path)
         if outgoing.is_damaged:
             return Receipt(Verdict.REJECTED, DAMAGED), True
-    except (OSError, InvalidDicomError, AttributeError) as error:
+    except OSError as error:
+        return unreadable(outgoing, error), True
+    except (InvalidDicomError, AttributeError) as error:
         note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
         return Receipt(Verdict.REJECTED, note), True
     started = time.monotonic()

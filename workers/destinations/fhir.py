@@ -36,6 +36,7 @@ from workers.destinations.destination_kind import (
     Receipt,
     StoredObject,
     Verdict,
+    unreadable,
 )
 from workers.destinations.web_server import Answer, WebServer, credentials, web_server
 from workers.fhir.resources import (
@@ -117,7 +118,9 @@ class Fhir(DestinationKind):
             return Receipt(Verdict.UNREACHABLE, str(error), isinstance(error, NoAnswerError))
         except PeerError as error:
             return Receipt(Verdict.RETRY, str(error), may_have_arrived=True)
-        except (OSError, InvalidDicomError, NotAResult) as error:
+        except OSError as error:
+            return unreadable(outgoing, error)
+        except (InvalidDicomError, NotAResult) as error:
             why = str(error) if isinstance(error, NotAResult) else type(error).__name__
             return Receipt(Verdict.REJECTED, f"the result file cannot be read ({why}); analyse it again")
 

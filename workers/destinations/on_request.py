@@ -12,6 +12,7 @@ from pathlib import Path
 
 from config.destinations import Destination
 from workers.destinations.destination_kind import DAMAGED, DestinationKind, Outgoing, PeerError, Receipt, Verdict
+from workers.store_files import AWAY, is_away
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class OnRequest(DestinationKind):
         """Nothing is sent: each object whose file is in the store is there."""
         del destination, calling
         for outgoing in objects:
-            if not self.folder.is_dir():
-                yield Receipt(Verdict.UNREACHABLE, "the store cannot be read")
+            if is_away(self.folder):
+                yield Receipt(Verdict.UNREACHABLE, AWAY)
             elif not outgoing.path.is_relative_to(self.folder):
                 yield Receipt(Verdict.REJECTED, "nothing is sent there: results of this store alone can be asked for")
             elif not outgoing.path.is_file():

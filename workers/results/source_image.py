@@ -85,7 +85,6 @@ def read_source(path: Path, threads: int = 1, maximum_pixels: int = MAXIMUM_PIXE
     Raises:
         OSError: the file cannot be read now, which says nothing about its bytes.
     """
-    path.open("rb").close()
     try:
         dataset = read_file(path)
         header = sound_header(dataset)
@@ -105,7 +104,6 @@ def read_header(path: Path) -> Dataset:
         OSError: the file cannot be read now.
         UnreadablePixels: it is no DICOM file, or nothing can refer to it.
     """
-    path.open("rb").close()
     return sound_header(read_file(path, stop_before_pixels=True))
 
 

@@ -60,6 +60,7 @@ PATTERNS = (
     ),
     gettext_noop("see the system's log (`dmesg`) for errors of the disk, then mount it writable again"),
     gettext_noop("make it writable for this user, or set store.folder"),
+    gettext_noop("{folder} has no folder instances: the store is away: is its file system mounted?"),
     gettext_noop(
         "{free} GB free in {folder}, less than store.minimum_free_bytes ({least} GB):"
         " images are refused with 0xA700, and their senders try again"

@@ -51,7 +51,11 @@ SENTENCES = (
     gettext_noop("that password is too easy to guess"),
     gettext_noop("one administrator must stay; make another one first"),
     gettext_noop("too many log-ins at a time; try again in a moment"),
+    # The store
+    gettext_noop("the store is away: is its file system mounted?"),
+    gettext_noop("mount it, or correct store.folder"),
     # Advice (node.monitoring.remedies, node.dicom.association_policy)
+    gettext_noop("Mount the file system of store.folder, or give it room and rights; what waits goes on by itself."),
     gettext_noop("Run the job again without that model, or activate it on the system page and re-send."),
     gettext_noop("Find out from the destination's log and quarantine why it drops this object; then re-send."),
     gettext_noop(

@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from models.radiograph.decode import PixelFault, UnreadablePixels, decode
+from models.radiograph.decode import PixelFault, UnreadablePixels, decode, read_file
 from models.radiograph.transfer_syntaxes import DECODERS, PixelDecoder
 from tests.models.samples import radiograph, ramp, reread, written
 
@@ -301,7 +301,14 @@ def test_refuses_a_truncated_run_length_segment() -> None:
 def test_refuses_a_file_that_is_not_dicom(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("Dear colleague")
     assert fault(tmp_path / "letter.txt") is PixelFault.NOT_DICOM
-    assert fault(tmp_path / "nothing.dcm") is PixelFault.NOT_DICOM
+
+
+def test_a_file_that_the_disk_does_not_give_is_not_called_unreadable(tmp_path: Path) -> None:
+    """Its image would never be analysed, and the reason would be wrong."""
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "nothing.dcm")
+    with Path("/proc/self/mem").open("rb"), pytest.raises(OSError, match="Input/output error"):
+        read_file(Path("/proc/self/mem"))  # it opens, and reading gives EIO
 
 
 def test_a_seeded_storm_of_broken_frames_ends_in_pixels_or_a_refusal() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from node.dicom.instance_store import SPOOL, InstanceStore, StoreError
 from node.dicom.spool_digest import BackgroundDigest
+from tests.stores import store_away
 
 
 @pytest.fixture
@@ -22,6 +23,15 @@ def store(tmp_path: Path) -> InstanceStore:
     store = InstanceStore(tmp_path / "store")
     store.prepare()
     return store
+
+
+def test_a_store_that_is_gone_is_a_lack_of_resources(tmp_path: Path) -> None:
+    """Not an end of the association: the sender is to try again."""
+    store = InstanceStore(tmp_path / "mount/store", minimum_free_bytes=1)
+    store.prepare()
+    with store_away(tmp_path / "mount"), pytest.raises(StoreError):
+        store.temporary()
+    receive(store, b"data set")
 
 
 def receive(store: InstanceStore, data: bytes, preface: bytes = b"preface") -> str:

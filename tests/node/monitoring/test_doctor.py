@@ -6,6 +6,7 @@ A fault is made for real: servers, ports, files and databases. Each row of the t
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -39,7 +40,7 @@ from tests.orthanc import wait_until
 from tests.ports import free_port, listens
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
-from workers.store_files import SET_ASIDE
+from workers.store_files import INSTANCES, SET_ASIDE
 from workers.worker_id import at_place
 
 __all__ = ["postgres_server"]
@@ -118,9 +119,10 @@ class Bench:
         self.set("database", url=f"postgresql+psycopg://{user}{secret}@/{database}?host={server.folder}")
 
     def sqlite(self) -> Path:
-        """The node's own database, made."""
+        """The node's own database, made, and a store for it."""
         folder = Path(self.values["store"]["folder"])
         folder.mkdir(exist_ok=True)
+        (folder / INSTANCES).mkdir(mode=0o700, exist_ok=True)
         engine = connect(f"sqlite:///{folder / 'pleura.sqlite'}")
         migrate(engine)
         engine.dispose()
@@ -174,6 +176,16 @@ def _store_not_writable(bench: Bench) -> None:
 def _set_aside(bench: Bench) -> None:
     (bench.folder / "var" / SET_ASIDE).mkdir(parents=True)
     (bench.folder / "var" / SET_ASIDE / "1.part").touch()
+
+
+def _store_away(bench: Bench) -> None:
+    bench.sqlite().rename(bench.folder / "elsewhere.sqlite")
+    bench.set("database", url=f"sqlite:///{bench.folder / 'elsewhere.sqlite'}")
+    engine = connect(f"sqlite:///{bench.folder / 'elsewhere.sqlite'}")
+    job = record(Database(engine, NO_RULES))
+    Database(engine, NO_RULES).write(jobs.claim, job, "w", NOW, 10**7 * MINUTE)
+    engine.dispose()
+    shutil.rmtree(bench.folder / "var" / INSTANCES)
 
 
 def _store_is_open(bench: Bench) -> None:
@@ -318,6 +330,7 @@ def _free_port_of_a_running_node(bench: Bench) -> None:
 FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     # fault: (how to make it, part, sentence, fix)
     "store cannot be written": (_store_not_writable, "store", "is no folder", "set store.folder"),
+    "store is away": (_store_away, "store", "has no folder instances", "mount it, or correct store.folder"),
     "disk is full": (lambda b: b.set("store", minimum_free_bytes=10**18), "store", "GB free", "free some space"),
     "files were set aside": (_set_aside, "store", "1 files are set aside", "send those images again"),
     "a part of several has died": (
@@ -619,7 +632,7 @@ def test_what_waits_for_a_person_is_a_hint(bench: Bench) -> None:
 
 
 def test_a_node_that_has_received_and_is_stopped_is_told_of(bench: Bench) -> None:
-    (bench.sqlite().parent / "instances").mkdir()
+    (bench.sqlite().parent / "instances").mkdir(exist_ok=True)
     found = {check.part: check for check in bench.checks()}
     assert (found["parts"].ok, found["parts"].found) == (
         True,

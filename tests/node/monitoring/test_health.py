@@ -41,7 +41,7 @@ from tests.db.examples import MINUTE, NOW, record
 from tests.models.samples import classifier_graph, manifest
 from tests.rules import NO_RULES
 from workers.erasing import Eraser
-from workers.store_files import SET_ASIDE
+from workers.store_files import INSTANCES, SET_ASIDE
 from workers.worker_id import at_place
 
 VERIFICATIONS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
@@ -224,6 +224,7 @@ def test_the_doctor_tells_what_waits_for_its_erasure(tmp_path: Path, monkeypatch
     monkeypatch.setattr(erasing_health, "utc_now", lambda: NOW + 32 * MINUTE)
     (files,) = check_erasures(engine, Settings())
     assert "files of erased studies are still to be removed" in files.found
+    (tmp_path / INSTANCES).mkdir()
     assert Eraser(database, tmp_path, lambda: NOW).remove_files() == 0
     assert list(check_erasures(engine, Settings())) == []
     engine.dispose()

@@ -16,6 +16,7 @@ from tests.ports import free_port
 from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import DAMAGED, DestinationKind, Outgoing, PeerError, Verdict
 from workers.destinations.destination_kinds import destination_kinds
+from workers.store_files import INSTANCES
 
 SETTINGS = Settings.model_validate({"deidentification": {"key": "k" * 64}, "store": {"folder": "/nowhere/store"}})
 KINDS = get_args(Destination.model_fields["kind"].annotation)
@@ -76,8 +77,26 @@ def test_a_damaged_file_is_not_sent(tmp_path: Path, name: str) -> None:
     needs |= {"folder": str(tmp_path / "export")} if name == "deidentified" else {}
     there = Destination.model_validate({"name": "peer", "kind": name} | needs)
     kind = destination_kinds(SETTINGS.model_copy(update={"store": Store(folder=tmp_path)}))[name]
+    (tmp_path / INSTANCES).mkdir()
     (receipt,) = kind.send(there, "PLEURA", [Outgoing(tmp_path / "object.dcm", CR, uid, digest="0" * 64)])
     assert (receipt.verdict, receipt.note) == (Verdict.REJECTED, DAMAGED)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "dimse"])
+def test_an_object_waits_while_the_store_is_away(tmp_path: Path, name: str) -> None:
+    """So does it for a DICOM peer, in test_dimse. One whose file alone is gone is not sent any more."""
+    needs = {"url": "http://127.0.0.1:9/"} if name in ("dicomweb", "fhir") else {}
+    needs |= {"folder": str(tmp_path / "export")} if name == "deidentified" else {}
+    there = Destination.model_validate({"name": "peer", "kind": name} | needs)
+    store = tmp_path / "store"
+    kind = destination_kinds(SETTINGS.model_copy(update={"store": Store(folder=store)}))[name]
+    waits = [Outgoing(store / "results/aa/object.dcm", CR, "1.2.3", digest="0" * 64)]
+    (receipt,) = kind.send(there, "PLEURA", waits)
+    assert receipt.verdict in (Verdict.LATER, Verdict.UNREACHABLE)
+    (store / INSTANCES).mkdir(parents=True)
+    (store / "results/aa").mkdir(parents=True)
+    (receipt,) = kind.send(there, "PLEURA", waits)
+    assert receipt.verdict is Verdict.REJECTED
 
 
 @pytest.mark.parametrize("ask", ["find_study", "request_commitment", "check_verification"])

@@ -237,6 +237,16 @@ def test_one_bad_object_does_not_take_the_others_with_it(
     assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == expected
 
 
+def test_an_object_waits_while_the_store_is_away_or_cannot_be_read(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing], tmp_path: Path
+) -> None:
+    scp = peer(0x0000)
+    away = replace(outgoing("1.2.3.1"), path=tmp_path / "results/aa/object.dcm")
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", [away])) == [Verdict.LATER]
+    broken = replace(away, path=Path("/proc/self/mem"))  # it opens, and reading gives EIO
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", [broken])) == [Verdict.LATER]
+
+
 def test_a_class_that_the_peer_does_not_take_is_refused(
     peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
 ) -> None:
