@@ -137,7 +137,7 @@ class Reader:
         """Read elements up to ``bound`` (where that is known), or to the delimiter where there is to be one."""
         in_memory = bool(self._source.memory) and not level.depth
         while bound is None or self._at < bound:
-            if in_memory and self._read_plain(level, enough):
+            if in_memory and (self._read_plain(level, enough) or self._at == bound):
                 return
             head = self._head(bound)
             if len(head) < 8:

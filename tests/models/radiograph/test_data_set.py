@@ -10,7 +10,7 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
@@ -121,6 +121,7 @@ PIECES = (
     st.sampled_from([None, frozenset({0x00100010, 0x00400008, 0x00420011})]),
     st.sampled_from([LIMITS, replace(LIMITS, elements=3), replace(LIMITS, value_bytes=9)]),
 )
+@example([NAME] * 3, [], 500, EXPLICIT, None, replace(LIMITS, elements=3))  # as many as may be
 def test_what_lies_in_memory_is_read_as_a_file_is(
     pieces: list[bytes],
     damage: list[tuple[int, int]],
