@@ -10,18 +10,18 @@ from sqlalchemy import ColumnElement, Connection, insert, or_, select
 
 from db.tables import Study, StudyAccession
 
-_BETWEEN = "\\"
+BETWEEN = "\\"
 
 
 def numbers_of(text: str) -> tuple[str, ...]:
     """By what a study with this Accession Number is known: the text itself and, where it holds several, each value."""
-    values = [value.strip() for value in text.split(_BETWEEN)]
+    values = [value.strip() for value in text.split(BETWEEN)]
     return tuple(dict.fromkeys(value for value in (text.strip(), *values) if value))
 
 
 def keep_numbers(connection: Connection, study_id: int, text: str) -> None:
     """Note each accession number of a study whose Accession Number was just written, where it has several."""
-    if _BETWEEN in text:
+    if BETWEEN in text:
         rows = [{"study_id": study_id, "accession_number": number} for number in numbers_of(text)[1:]]
         if rows:  # none where there is nothing between the backslashes
             connection.execute(insert(StudyAccession), rows)

@@ -5,9 +5,11 @@ Other modules of this room prepare theirs with the functions here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -58,11 +60,30 @@ INSERT_STUDY = Prepared(
                 *("study_instance_uid", *IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
                 *("study_date", "study_time", "study_description", "modalities", "state", "stat", "priority"),
                 *("analysis", "reason", "due_at", "first_received_at", "last_activity_at"),
+                *("images", "not_eligible", "activity"),
             )
         )
-        .returning(_STUDY)
+        .returning(_STUDY.c.id)
     )
 )
+
+
+def _default_of(column: Any) -> Any:
+    """What a column holds of a row that was inserted without it, as it is read."""
+    if column.server_default is None:
+        return None
+    default = column.server_default.arg
+    return default if isinstance(default, str) else {"false": False, "0": 0}[str(default)]
+
+
+_DEFAULTS = {column.key: _default_of(column) for column in _STUDY.c}
+
+
+def inserted_study(study_id: int, values: Mapping[str, Any]) -> Any:
+    """The row that :data:`INSERT_STUDY` has made of these values, without reading its forty columns back."""
+    return SimpleNamespace(**{**_DEFAULTS, **values, "id": study_id})
+
+
 COUNT_IMAGE = Prepared(
     lambda _: (
         update(_STUDY)
@@ -90,6 +111,14 @@ SAME_SOP_INSTANCE_UID = Prepared(
         tables.Instance.patient_id,
         tables.Instance.flag,
     ).where(tables.Instance.sop_instance_uid == bindparam("sop_instance_uid"))
+)
+KNOWN = Prepared(
+    lambda _: select(
+        *(
+            exists().where(table.sop_instance_uid == bindparam("sop_instance_uid")).label(name)
+            for name, table in (("came", tables.Instance), ("rejected", tables.Rejection), ("own", tables.Result))
+        )
+    )
 )
 OWN_RESULT = Prepared(
     lambda _: select(tables.Result.id).where(tables.Result.sop_instance_uid == bindparam("sop_instance_uid"))

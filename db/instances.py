@@ -22,6 +22,7 @@ from db.instance_statements import (
     INSERT_JOB,
     INSERT_SERIES,
     INSERT_STUDY,
+    KNOWN,
     LOCK_STUDY,
     OWN_RESULT,
     REJECTION,
@@ -29,9 +30,10 @@ from db.instance_statements import (
     SERIES,
     SET_MODALITIES,
     clean,
+    inserted_study,
 )
 from db.not_eligible_codes import FOR_A_READER
-from db.orders import ACTOR, apply_on_arrival, lock_arrivals
+from db.orders import ACTOR, apply_on_arrival, lock_arrivals, nothing_came_before
 from db.patients import (
     PatientIdentifier,
     PatientRules,
@@ -81,8 +83,9 @@ def record_instance(
 
     The study's row stays locked, so two associations that bring the same instance at once come one after the other.
     """
-    study, is_new = _study(connection, received, not_eligible, now)
-    earlier = SAME_SOP_INSTANCE_UID.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
+    study, known, is_new = _study(connection, received, not_eligible, now)
+    by_uid = {"sop_instance_uid": received.sop_instance_uid}
+    earlier = SAME_SOP_INSTANCE_UID.rows(connection, by_uid) if known.came else []
     repeat = next((row for row in earlier if row.digest == received.digest), None)
     by_itself = not is_new and _came_by_itself(connection, study, not_eligible, now, again=repeat is not None)
     if repeat is not None:
@@ -93,12 +96,17 @@ def record_instance(
     if by_itself:
         study = lock_study(connection, study.id)
     series_id = _series_id(connection, study, received, is_new=is_new)
-    seen = _classify(connection, study, series_id, received, not_eligible, earlier, rules)
+    seen = (
+        _Classification(not_eligible)
+        if is_new and _is_plain(known)
+        else _classify(connection, study, series_id, received, not_eligible, earlier, known, rules)
+    )
     instance_id = _insert_instance(connection, (study.id, series_id), received, seen, now)
     hold_reason = seen.hold_reason or study.hold_reason
     job_id = _insert_job(connection, study, instance_id, received, pipeline, seen, now) if seen.has_job else None
     INSERT_EVENT.run(connection, *_events(study, is_new, instance_id, seen, job_id, hold_reason, now))
-    returned = _change_study(connection, study, received, seen, now)
+    counted = is_new and _is_plain(known)
+    returned = not counted and _change_study(connection, study, received, seen, now)
     urgent = is_new and _apply_earlier_messages(connection, study, job_id, rules, now)
     if seen.hold_reason:
         for study_id in sorted({study.id, *(row.study_id for row in earlier)}):
@@ -130,7 +138,7 @@ class _Classification:
     """What an instance is to its study: why it is not eligible, the flag of its row, why the study goes on hold."""
 
     not_eligible: NotEligible | None
-    flag: str
+    flag: str = ""
     hold_reason: str = ""
 
     @property
@@ -156,11 +164,13 @@ def _classify(
     received: ReceivedInstance,
     not_eligible: NotEligible | None,
     earlier: Sequence[Any],
+    known: Any,
     rules: PatientRules,
 ) -> _Classification:
     """Classify an instance by the rows of ``earlier`` ones with its SOP Instance UID and by its study's patient."""
-    not_eligible = not_eligible or _rejection(connection, received.sop_instance_uid)
-    if not_eligible is not None and is_own_result(connection, received.sop_instance_uid):
+    if not_eligible is None and known.rejected:
+        not_eligible = _rejection(connection, received.sop_instance_uid)
+    if not_eligible is not None and known.own:
         return _Classification(not_eligible, OWN)
     if flag := _repeat_flag(earlier, received, (study.id, series_id), not_eligible):
         return _Classification(not_eligible, flag)
@@ -245,24 +255,37 @@ def state_of(not_eligible: NotEligible | None, flag: str = "") -> InstanceState:
     return InstanceState.NOT_ELIGIBLE if not_eligible else InstanceState.ELIGIBLE
 
 
+def _is_plain(known: Any) -> bool:
+    """Whether the node knows nothing of an instance: it is not here, was not taken back and is no result of ours."""
+    return not (known.came or known.rejected or known.own)
+
+
 def _study(
     connection: Connection, received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime
-) -> tuple[Any, bool]:
-    """Find or make the study and lock it; say whether it is new."""
+) -> tuple[Any, Any, bool]:
+    """Find or make the study and lock it, and look what is known of the instance; say whether the study is new.
+
+    An instance of which nothing is known is counted in a new study at once.
+    """
     by_uid = {"study_instance_uid": received.study_instance_uid}
+    instance = {"sop_instance_uid": received.sop_instance_uid}
     row = LOCK_STUDY.first(connection, by_uid)
+    known = KNOWN.first(connection, instance)
     if row is not None:
-        return row, False
-    values = _study_values(received, not_eligible, now)
+        return row, known, False
+    values = _study_values(received, not_eligible, now, counted=_is_plain(known))
     made = INSERT_STUDY.first(connection, values)
-    if made is not None:
-        keep_numbers(connection, made.id, values["accession_number"])
-        keep_words(connection, made.id, study_texts(values))
-    # Without a row another association has made the study since; it is seen by now.
-    return (made, True) if made is not None else (LOCK_STUDY.rows(connection, by_uid)[0], False)
+    if made is None:
+        # Another association has made the study since; it is seen by now, and so is what it has brought.
+        return LOCK_STUDY.rows(connection, by_uid)[0], KNOWN.first(connection, instance), False
+    keep_numbers(connection, made.id, values["accession_number"])
+    keep_words(connection, made.id, study_texts(values))
+    return inserted_study(made.id, values), known, True
 
 
-def _study_values(received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime) -> dict[str, Any]:
+def _study_values(
+    received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime, *, counted: bool
+) -> dict[str, Any]:
     return {
         "study_instance_uid": received.study_instance_uid,
         "patient_id": clean(received.patient_id),
@@ -283,6 +306,9 @@ def _study_values(received: ReceivedInstance, not_eligible: NotEligible | None, 
         "due_at": now + (STAT_WAIT if received.stat else ROUTINE_WAIT),
         "first_received_at": now,
         "last_activity_at": now,
+        "images": int(counted),
+        "not_eligible": int(counted and not_eligible is not None),
+        "activity": int(counted),
     }
 
 
@@ -312,6 +338,8 @@ def _apply_earlier_messages(
 ) -> bool:
     """Apply to a new study what the hospital has said by HL7 before it came; whether it is urgent."""
     lock_arrivals(connection, shared=True)
+    if nothing_came_before(connection, study):
+        return False
     if correct_on_arrival(connection, study, rules, ACTOR, now):
         study = lock_study(connection, study.id)
     wanted = apply_on_arrival(connection, study, rules, now)

@@ -7,12 +7,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from db import tables
-from db.accessions import has_number, numbers_of
+from db.accessions import BETWEEN, has_number, numbers_of
 from db.errors import DatabaseError
-from db.order_tables import MessageRow, OrderRow
+from db.order_tables import MergeRow, MessageRow, OrderRow
 from db.patients import (
     PatientIdentifier,
     PatientRules,
@@ -32,21 +45,22 @@ ACTOR = "hl7"
 ORDERED, CANCELLED = "ordered", "cancelled"
 
 _ORDER: Any = OrderRow.__table__
-_REMEMBERED = Prepared(
-    lambda _: (
-        select(_ORDER)
-        .where(
-            _ORDER.c.study_id.is_(None),
-            or_(
-                _ORDER.c.study_instance_uid == bindparam("study_instance_uid"),
-                and_(
-                    _ORDER.c.accession_number == bindparam("accession_number"),
-                    _ORDER.c.accession_number != literal_column("''"),
-                ),
-            ),
-        )
-        .order_by(_ORDER.c.id)
-    )
+_IS_REMEMBERED = (
+    _ORDER.c.study_id.is_(None),
+    or_(
+        _ORDER.c.study_instance_uid == bindparam("study_instance_uid"),
+        and_(
+            _ORDER.c.accession_number == bindparam("accession_number"),
+            _ORDER.c.accession_number != literal_column("''"),
+        ),
+    ),
+)
+_REMEMBERED = Prepared(lambda _: select(_ORDER).where(*_IS_REMEMBERED).order_by(_ORDER.c.id))
+_CAME_BEFORE = Prepared(
+    lambda _: union_all(
+        select(MergeRow.id).where(MergeRow.prior_patient_id == bindparam("patient_id")),
+        select(_ORDER.c.id).where(*_IS_REMEMBERED),
+    ).limit(literal_column("1"))
 )
 _ARRIVALS = 0x504C484C  # "PLHL": the key of PostgreSQL's advisory lock
 _REPORTED = "its final report was announced by HL7"
@@ -180,6 +194,18 @@ def forget(connection: Connection, before: datetime) -> None:
     table: Any = MessageRow.__table__
     connection.execute(delete(table).where(table.c.at < before))
     connection.execute(delete(_ORDER).where(_ORDER.c.study_id.is_(None), _ORDER.c.updated_at < before))
+
+
+def nothing_came_before(connection: Connection, study: Any) -> bool:
+    """Whether no message speaks of a new study, which is so of most of them: one look instead of two with their rules.
+
+    What several accession numbers name is not looked at here, and counts as spoken of.
+    """
+    if BETWEEN in study.accession_number:
+        return False
+    names = ("study_instance_uid", "accession_number")
+    values = {name: getattr(study, name).strip() for name in (*names, "patient_id")}
+    return not _CAME_BEFORE.rows(connection, values)
 
 
 def apply_on_arrival(connection: Connection, study: Row[Any], rules: PatientRules, now: datetime) -> Priority | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from db import holds, instances, jobs, studies
 from db.database import Database
+from db.instance_statements import INSERT_STUDY, LOCK_STUDY, inserted_study
 from db.patients import PatientIdentifier, PatientRules, PatientUpdate, correct_patient
 from db.queries import study_details
 from db.queries.worklist import Worklist
@@ -257,3 +258,22 @@ def test_an_error_of_the_database_does_not_show_the_patient(database: Database) 
 def test_a_naive_time_is_refused(database: Database) -> None:
     with pytest.raises(StatementError, match="aware"):
         record_instance(database, received(), None, PIPELINE, NOW.replace(tzinfo=None))
+
+
+def test_a_new_study_is_known_as_it_would_be_read(database: Database) -> None:
+    def insert(connection: Connection) -> tuple[object, object]:
+        values = instances._study_values(received(patient_name="Müller^Jörg"), LATERAL, NOW, counted=True)
+        made = INSERT_STUDY.first(connection, values)
+        read = LOCK_STUDY.first(connection, {"study_instance_uid": values["study_instance_uid"]})
+        return vars(inserted_study(made.id, values)), read._asdict()
+
+    made, read = database.write(insert)
+    assert made == read
+
+
+def test_our_own_result_in_a_study_of_its_own_is_not_counted(database: Database) -> None:
+    finished(database)
+    own = result("seg", 1010).sop_instance_uid
+    record_instance(database, received(9, study=5, sop_instance_uid=own), LATERAL, PIPELINE, NOW + HOUR)
+    row = database.read(study_details.study_detail, study_of(database, 5)).row
+    assert (row.images, row.not_eligible) == (0, 0)
