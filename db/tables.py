@@ -183,8 +183,8 @@ _ASKED = text("verify_due_at IS NOT NULL")
 _SENT = text("sent_at IS NOT NULL")
 _SEARCHING = text("ended_at IS NULL")
 _STALE = text("stale_code <> '' AND note_id IS NULL")
-# A pass of retention looks at what still has files, not at all old studies.
-_KEPT = text("files_removed_at IS NULL")
+# A pass of retention looks at what still has files, not at all old studies, and at none that was never complete.
+_KEPT = text("files_removed_at IS NULL AND completed_at IS NOT NULL")
 _COMPARED = text("compared_with <> ''")
 
 UID = String(64)
@@ -320,9 +320,10 @@ class StudyAccession(Base):
 class StudyWord(Base):
     """A word by which people find a study, without case and accents."""
 
-    # PostgreSQL compares words as bytes, as SQLite does, so that the beginning of a word is a range of the index.
+    # PostgreSQL compares words as bytes, as SQLite does, so that the beginning of a word is a range of the index. On
+    # SQLite the primary key is the table: a row number would make it a third place to write each word of a new study.
     __tablename__ = "study_words"
-    __table_args__ = (Index("ix_study_words_study_id_word", "study_id", "word"),)
+    __table_args__ = (Index("ix_study_words_study_id_word", "study_id", "word"), {"sqlite_with_rowid": False})
 
     word: Mapped[str] = mapped_column(
         String(64).with_variant(String(64, collation="C"), "postgresql"),

@@ -338,8 +338,8 @@ def _create_studies() -> None:
         "studies",
         ["completed_at"],
         unique=False,
-        sqlite_where=sa.text("files_removed_at IS NULL"),
-        postgresql_where=sa.text("files_removed_at IS NULL"),
+        sqlite_where=sa.text("files_removed_at IS NULL AND completed_at IS NOT NULL"),
+        postgresql_where=sa.text("files_removed_at IS NULL AND completed_at IS NOT NULL"),
     )
     op.create_index(
         "ix_studies_compared_with",
@@ -627,6 +627,7 @@ def _create_study_words() -> None:
         sa.Column("study_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_study_words_study_id"),
         sa.PrimaryKeyConstraint("word", "study_id", name="pk_study_words"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_study_words_study_id_word", "study_words", ["study_id", "word"], unique=False)
 
