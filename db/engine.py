@@ -29,6 +29,7 @@ WRITING = "pleura_writing"
 """Execution option of connections that write: on SQLite they take the write lock when they begin."""
 
 _BUSY_MILLISECONDS = 30_000
+_IMPATIENT = "pleura_impatient"
 _LOOK_SECONDS = (0.0005, 0.003)
 """So long a writer waits at least and at most until it looks again whether the write lock is free."""
 ANSWER_SECONDS = 20.0
@@ -150,6 +151,7 @@ def _connect_sqlite(url: URL) -> Engine:
     event.listen(engine, "do_connect", _make_sqlite)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "checkin", _wait_again)
     return engine
 
 
@@ -201,11 +203,17 @@ def _begin_sqlite(connection: Connection) -> None:
     if not connection.get_execution_options().get(WRITING, False):
         driver.execute("BEGIN")  # by SQLAlchemy it takes 20 times as long, and it waits for nothing
         return
-    driver.execute("PRAGMA busy_timeout=0")
-    try:
-        if not _lock_taken(driver):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # says why it cannot be taken
-    finally:
+    # Whoever has the lock waits for nothing more, so the next transaction of a connection that is kept finds it so.
+    if not connection.info.get(_IMPATIENT):
+        connection.info[_IMPATIENT] = True
+        driver.execute("PRAGMA busy_timeout=0")
+    if not _lock_taken(driver):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # says why it cannot be taken
+
+
+def _wait_again(driver: sqlite3.Connection | None, record: Any) -> None:
+    """Let SQLite wait, as for a reader, on a connection that goes back to the pool."""
+    if record.info.pop(_IMPATIENT, False) and driver is not None:
         driver.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
 
 

@@ -33,6 +33,16 @@ def test_sqlite_is_durable_and_keeps_references(tmp_path: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
+def test_only_who_writes_looks_for_the_lock_by_itself(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/x.sqlite")
+    waits, drivers = [], set()
+    for chosen in (writing(engine), engine, writing(engine), writing(engine)):
+        with chosen.begin() as connection:
+            waits.append(connection.scalar(text("PRAGMA busy_timeout")))
+            drivers.add(id(connection.connection.driver_connection))
+    assert (waits, len(drivers)) == ([0, 30_000, 0, 0], 1)
+
+
 def test_the_connection_whose_pages_are_in_memory_is_taken_first(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path}/x.sqlite")
     several = [engine.connect() for _ in range(3)]
