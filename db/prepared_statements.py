@@ -12,6 +12,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -47,14 +48,17 @@ _MOMENTS: dict[str, Callable[[Any], Any]] = {}
 class _Compiled:
     """A statement for one kind of database: its text, its values (by place or by name) and the columns it returns.
 
-    ``constants`` are values that the statement brings with it; ``readers`` convert a column, and say what its NULL is.
-    ``row`` makes a named tuple of a row of ``width`` values.
+    ``pick`` gives the values in their places, of which ``converters`` change some; ``constants`` are values that the
+    statement brings with it. ``readers`` convert a column, and say what its NULL is. ``row`` makes a named tuple of a
+    row of ``width`` values.
     """
 
     text: str
     constants: Mapping[str, Any]
     binders: tuple[tuple[str, Convert], ...]
     positional: bool
+    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    converters: tuple[tuple[int, Callable[[Any], Any]], ...]
     row: Callable[[Sequence[Any]], Any]
     width: int
     readers: tuple[tuple[int, Callable[[Any], Any], Any], ...]
@@ -63,7 +67,10 @@ class _Compiled:
         if self.constants:
             values = {**self.constants, **values}
         if self.positional:
-            return [bind(values[name]) if bind else values[name] for name, bind in self.binders]
+            picked = list(self.pick(values))
+            for place, convert in self.converters:
+                picked[place] = convert(picked[place])
+            return picked
         return {name: bind(values[name]) if bind else values[name] for name, bind in self.binders}
 
     def columns(self, found: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -176,15 +183,25 @@ def _compile(statement: Any, dialect: Dialect) -> _Compiled:
     binds = {name: bind for bind, name in compiled.bind_names.items()}
     names = compiled.positiontup if compiled.positional else tuple(binds)
     columns = tuple(getattr(statement, "exported_columns", ()))
+    binders = tuple((name, _binder(binds[name].type, dialect)) for name in names)
     return _Compiled(
         text=str(compiled),
         constants={name: bind.value for name, bind in binds.items() if not bind.required},
-        binders=tuple((name, _binder(binds[name].type, dialect)) for name in names),
+        binders=binders,
         positional=compiled.positional,
+        pick=_picker(names),
+        converters=tuple((place, convert) for place, (_, convert) in enumerate(binders) if convert),
         row=_row(tuple(column.key for column in columns)),
         width=len(columns),
         readers=tuple(_readers((column.type for column in columns), dialect)),
     )
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Gives the values of these names; an itemgetter of a single one would give no tuple."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)
 
 
 def _row(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:

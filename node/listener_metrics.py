@@ -39,6 +39,7 @@ class Instruments:
             registry=registry,
             buckets=_SECONDS,
         )
+        self._durations: dict[int, Histogram] = {}  # prometheus_client would look each up behind a lock
         self.associations_accepted = Counter(
             "pleura_associations_accepted_total", "Associations that were accepted.", registry=registry
         )
@@ -57,8 +58,13 @@ class Instruments:
 
     def time_cstore(self, status: int, seconds: float) -> None:
         """Note how long an answer to C-STORE took."""
-        with self._never_in_the_way():
-            self.cstore_duration.labels(f"0x{status:04X}").observe(seconds)
+        try:
+            duration = self._durations.get(status)
+            if duration is None:
+                duration = self._durations[status] = self.cstore_duration.labels(f"0x{status:04X}")
+            duration.observe(seconds)
+        except Exception as error:
+            self._tell(error)
 
     def count_accepted(self) -> None:
         """Count an association that was accepted."""
@@ -84,9 +90,13 @@ class Instruments:
         try:
             yield
         except Exception as error:  # prometheus_client's own, where its file could not grow
-            if not self._told:
-                log.warning("metrics are not counted: %s", error)
-            self._told = True
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Tell once that metrics are not counted."""
+        if not self._told:
+            log.warning("metrics are not counted: %s", error)
+        self._told = True
 
 
 def open_instruments(folder: Path, place: str) -> Instruments:

@@ -33,7 +33,7 @@ NO_CONTENT = DocumentContent()
 
 
 def read_document_content(
-    path: Path, received: ReceivedInstance, not_eligible: NotEligible | None, rules: Triage
+    path: Path | str, received: ReceivedInstance, not_eligible: NotEligible | None, rules: Triage
 ) -> DocumentContent:
     """Read the document at ``path``; ``NO_CONTENT`` if its SOP class is none of these documents."""
     # A rejection note of this node that comes back was meant for the archive.
@@ -44,7 +44,7 @@ def read_document_content(
     if not (is_key or assesses or reports):
         return NO_CONTENT
     try:
-        document = read_document(path)
+        document = read_document(Path(path))
         if is_key:
             return DocumentContent(rejection=rejection_of(document))
         assessment = assessment_of(document) if assesses else None

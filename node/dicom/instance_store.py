@@ -54,8 +54,10 @@ class StoreError(OSError):
 class SpoolFile:
     """A data set that is being received: written to a spool file and digested meanwhile, in constant memory.
 
-    ``preface`` (preamble and file meta information, PS3.10 7.1) is written first and not counted: ``digest`` and
-    ``byte_count`` are those of the data set alone. ``beginning`` holds its first bytes, for reading the header.
+    ``preface`` (preamble and file meta information, PS3.10 7.1) is written first and not counted: ``digest`` (SHA-256,
+    hexadecimal, known after :meth:`sync`) and ``byte_count`` are those of the data set alone. ``beginning`` holds its
+    first bytes, for reading the header. ``name`` is that of the file, with its folder: to make paths of it takes longer
+    than what is done with them.
     """
 
     def __init__(self, store: InstanceStore, preface: bytes) -> None:
@@ -66,20 +68,20 @@ class SpoolFile:
         self._advance_at = 0
         self.byte_count = 0
         self.beginning = b""
+        self.digest = ""
         self.preface_length = len(preface)
         store.check_space()
         try:
-            name = f"{store.spool}/{store.owner}-{secrets.token_hex(8)}.part"
-            self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            self.name = f"{store.spool}/{store.owner}-{secrets.token_hex(8)}.part"
+            self._descriptor = os.open(self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(error.errno, "no file can be created in the store") from error
-        self.path = Path(name)
         self._put(preface)
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the data set, hexadecimal; for a large data set valid only after :meth:`sync`."""
-        return self._digest.hexdigest()
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.name)
 
     def write(self, data: bytes | memoryview) -> None:
         """Add a fragment of the data set.
@@ -120,12 +122,14 @@ class SpoolFile:
         except OSError as error:
             self.discard()
             raise StoreError(error.errno, "the data set cannot be written to the disk") from error
+        self.digest = self._digest.hexdigest()
 
     def discard(self) -> None:
         """Remove the spool file. May be called twice."""
         with suppress(OSError):  # a failed digest does not matter for a file that is removed
             self._close()
-        self.path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self.name)  # noqa: PTH108 - see name
 
     def _put(self, data: bytes | memoryview) -> None:
         try:
@@ -217,8 +221,7 @@ class InstanceStore:
         spool.sync()
         relative = self.path_of(spool.digest)
         try:
-            self._link(spool.path, self.folder / relative)
-            sync_folder((self.folder / relative).parent)
+            self._name(spool, relative)
         except OSError as error:
             spool.discard()
             raise StoreError(error.errno, "the data set cannot be linked to its final name") from error
@@ -229,10 +232,9 @@ class InstanceStore:
 
         Another process may have received the same bytes, failed, and removed them under their final name meanwhile.
         """
-        kept = self.folder / self.path_of(spool.digest)
-        if not kept.is_file():
-            self._link(spool.path, kept)
-            sync_folder(kept.parent)
+        relative = self.path_of(spool.digest)
+        if not os.access(f"{self.folder}/{relative}", os.F_OK):
+            self._name(spool, relative)
         spool.discard()
 
     def remove_failed(self, note: Path, is_recorded: Callable[[], bool]) -> None:
@@ -343,14 +345,20 @@ class InstanceStore:
             lock.unlink(missing_ok=True)
             sync_folder(self.spool)
 
-    def _link(self, source: Path, target: Path) -> None:
+    def _name(self, spool: SpoolFile, relative: str) -> None:
+        """Give a file its final name, and write that through to the disk."""
+        kept = f"{self.folder}/{relative}"
+        self._link(spool.name, kept)
+        sync_folder(kept.rpartition("/")[0])
+
+    def _link(self, source: Path | str, target: Path | str) -> None:
         try:
-            target.hardlink_to(source)
+            os.link(source, target)
         except FileExistsError:
             # Only complete files are linked. A different length means that the file was damaged later.
-            if target.stat().st_size != source.stat().st_size:
-                target.unlink()
-                target.hardlink_to(source)
+            if Path(target).stat().st_size != Path(source).stat().st_size:
+                Path(target).unlink()
+                os.link(source, target)
 
     def _try_link(self) -> None:
         descriptor, name = tempfile.mkstemp(dir=self.spool, suffix=".probe")

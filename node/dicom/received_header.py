@@ -157,7 +157,7 @@ def _plain_text(value: bytes) -> str | None:
     return decoded if decoded.isprintable() and value else None
 
 
-def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes = b"") -> Dataset:
+def read_header(path: Path | str, transfer_syntax: str, offset: int, beginning: bytes = b"") -> Dataset:
     """Read the attributes of :data:`KEYWORDS` from the data set that begins ``offset`` bytes into the file.
 
     ``beginning`` holds the first bytes of the data set; the file is read only if they are not enough.
@@ -189,9 +189,9 @@ def _read_beginning(beginning: bytes, transfer_syntax: str) -> Header | None:
     return Header.of(reader) if stop.stopped else None
 
 
-def _read_file(path: Path, transfer_syntax: str, offset: int) -> Header:
+def _read_file(path: Path | str, transfer_syntax: str, offset: int) -> Header:
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             file.seek(offset)
             reader = Reader(file, transfer_syntax, _LIMITS, _TAGS)
             try:

@@ -128,7 +128,7 @@ class InstanceReceiver:
     def accept(self, spool: SpoolFile, command: StoreCommand) -> Answer:
         """Handle a complete data set and return the C-STORE response. The spool file is removed in every case."""
         try:
-            header = read_header(spool.path, command.transfer_syntax_uid, spool.preface_length, spool.beginning)
+            header = read_header(spool.name, command.transfer_syntax_uid, spool.preface_length, spool.beginning)
             answer = _mismatch(header, command)
             if answer is None:
                 return self._keep(spool, command, header)
@@ -258,7 +258,8 @@ class InstanceReceiver:
         )
 
     def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:
-        return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
+        path = f"{self._store.folder}/{received.path}"
+        return read_document_content(path, received, not_eligible, self._policy.triage)
 
     def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, content: DocumentContent) -> int:
         ingest = self._database.write(

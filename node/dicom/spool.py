@@ -5,9 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instance_store import SpoolFile, StoreError
+
+_PREAMBLE = bytes(128) + b"DICM"
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +34,25 @@ class StoreCommand:
 
 def file_preface(command: StoreCommand) -> bytes:
     """Encode preamble, prefix and file meta information (PS3.10 7.1), always in explicit VR little endian."""
-    meta = b"".join(
-        (
-            struct.pack("<HH2sHI2s", 0x0002, 0x0001, b"OB", 0, 2, b"\x00\x01"),
-            _element(0x0002, b"UI", command.sop_class_uid),
-            _element(0x0003, b"UI", command.sop_instance_uid),
-            _element(0x0010, b"UI", command.transfer_syntax_uid),
-            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-            _element(0x0017, b"AE", command.calling_ae_title),
-            _element(0x0018, b"AE", command.called_ae_title),
-        )
+    before, after = _of_all(
+        command.sop_class_uid, command.transfer_syntax_uid, command.calling_ae_title, command.called_ae_title
     )
-    return bytes(128) + b"DICM" + struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta)) + meta
+    meta = b"".join((before, _element(0x0003, b"UI", command.sop_instance_uid), after))
+    return _PREAMBLE + struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta)) + meta
+
+
+@lru_cache(_REMEMBERED)
+def _of_all(sop_class: str, transfer_syntax: str, calling: str, called: str) -> tuple[bytes, bytes]:
+    """The elements before and after the SOP Instance UID: the same for all images that a modality sends."""
+    before = struct.pack("<HH2sHI2s", 0x0002, 0x0001, b"OB", 0, 2, b"\x00\x01") + _element(0x0002, b"UI", sop_class)
+    after = (
+        _element(0x0010, b"UI", transfer_syntax),
+        _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        _element(0x0017, b"AE", calling),
+        _element(0x0018, b"AE", called),
+    )
+    return before, b"".join(after)
 
 
 def _element(number: int, vr: bytes, value: str) -> bytes:

@@ -98,7 +98,7 @@ class TrappedStore(InstanceStore):
         super().complete(spool)
         self._trap.pass_by("completed")
 
-    def _link(self, source: Path, target: Path) -> None:
+    def _link(self, source: Path | str, target: Path | str) -> None:
         self._trap.pass_by("synced")
         super()._link(source, target)
         self._trap.pass_by("linked")
