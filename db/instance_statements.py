@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
-from db.prepared_statements import Prepared
+from db.prepared_statements import Prepared, giving_id
 
 _TEXT_LIMIT = 256
 
@@ -41,7 +41,7 @@ def values_of(table: Any, *names: str) -> dict[str, Any]:
 def inserting(mapped: type[tables.Base], *names: str) -> Prepared:
     """INSERT with these columns, giving the id."""
     table: Any = mapped.__table__
-    return Prepared(lambda _: insert(table).values(values_of(table, *names)).returning(table.c.id))
+    return Prepared(lambda dialect: giving_id(insert(table).values(values_of(table, *names)), dialect))
 
 
 LOCK_STUDY = Prepared(
@@ -52,9 +52,8 @@ LOCK_STUDY = Prepared(
     )
 )
 INSERT_STUDY = Prepared(
-    lambda dialect: (
-        or_ignore(dialect, _STUDY)
-        .values(
+    lambda dialect: giving_id(
+        or_ignore(dialect, _STUDY).values(
             values_of(
                 _STUDY,
                 *("study_instance_uid", *IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
@@ -62,8 +61,8 @@ INSERT_STUDY = Prepared(
                 *("analysis", "reason", "due_at", "first_received_at", "last_activity_at"),
                 *("images", "not_eligible", "activity"),
             )
-        )
-        .returning(_STUDY.c.id)
+        ),
+        dialect,
     )
 )
 

@@ -274,13 +274,13 @@ def _study(
     if row is not None:
         return row, known, False
     values = _study_values(received, not_eligible, now, counted=_is_plain(known))
-    made = INSERT_STUDY.first(connection, values)
-    if made is None:
+    study_id = INSERT_STUDY.insert(connection, values)
+    if not study_id:
         # Another association has made the study since; it is seen by now, and so is what it has brought.
         return LOCK_STUDY.rows(connection, by_uid)[0], KNOWN.first(connection, instance), False
-    keep_numbers(connection, made.id, values["accession_number"])
-    keep_words(connection, made.id, study_texts(values))
-    return inserted_study(made.id, values), known, True
+    keep_numbers(connection, study_id, values["accession_number"])
+    keep_words(connection, study_id, study_texts(values))
+    return inserted_study(study_id, values), known, True
 
 
 def _study_values(
@@ -355,18 +355,18 @@ def _series_id(connection: Connection, study: Any, received: ReceivedInstance, *
     """Find or make the series; a study that is new in this transaction has none."""
     values = {"study_id": study.id, "series_instance_uid": received.series_instance_uid}
     found = None if is_new else SERIES.first(connection, values)
-    if found is None:
-        station_name = clean(received.station_name)
-        values |= {
-            "modality": clean(received.modality),
-            "body_part": clean(received.body_part),
-            "series_description": clean(received.series_description),
-            "station_name": station_name,
-        }
-        keep_words(connection, study.id, (station_name,))
-        _keep_modality(connection, study, values["modality"])
-        found = INSERT_SERIES.first(connection, values)
-    return int(found.id)
+    if found is not None:
+        return int(found.id)
+    station_name = clean(received.station_name)
+    values |= {
+        "modality": clean(received.modality),
+        "body_part": clean(received.body_part),
+        "series_description": clean(received.series_description),
+        "station_name": station_name,
+    }
+    keep_words(connection, study.id, (station_name,))
+    _keep_modality(connection, study, values["modality"])
+    return INSERT_SERIES.insert(connection, values)
 
 
 def _keep_modality(connection: Connection, study: Any, modality: str) -> None:
@@ -403,7 +403,7 @@ def _insert_instance(
         "route": received.route,
         "received_at": now,
     }
-    return int(INSERT_INSTANCE.first(connection, values).id)
+    return INSERT_INSTANCE.insert(connection, values)
 
 
 def _insert_job(
@@ -430,7 +430,7 @@ def _insert_job(
         "created_at": now,
         "queued_at": now,
     }
-    return int(INSERT_JOB.first(connection, values).id)
+    return INSERT_JOB.insert(connection, values)
 
 
 def _events(

@@ -129,6 +129,18 @@ class Prepared:
         found = self.rows(connection, values)
         return found[0] if found else None
 
+    def insert(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """Execute an INSERT of one row (:func:`giving_id`) and give its id; 0 where it left a row that was there."""
+        compiled = self._for(connection.dialect)
+        if compiled.width:
+            found = self._found(connection, compiled, values)
+            return int(found[0][0]) if found else 0
+        cursor = self._execute(connection, compiled, values)
+        try:
+            return int(cursor.lastrowid) if cursor.rowcount else 0
+        finally:
+            cursor.close()
+
     def run(self, connection: Connection, *several: Mapping[str, Any]) -> None:
         """Execute for each of ``several`` sets of values, in one call of the driver; the statement returns nothing."""
         if several:
@@ -159,6 +171,15 @@ class Prepared:
         if compiled is None:
             compiled = self._compiled[dialect.name] = _compile(self._make(dialect.name), dialect)
         return compiled
+
+
+def giving_id(statement: Any, dialect: str) -> Any:
+    """An INSERT for :meth:`Prepared.insert`.
+
+    The driver of SQLite knows the id of a row that was inserted. What ``RETURNING`` gives is kept in a table of its own
+    and read by two calls more, at each of which another thread may take the interpreter.
+    """
+    return statement if dialect == "sqlite" else statement.returning(statement.table.c.id)
 
 
 def is_among(column: Any, name: str, dialect: str) -> ColumnElement[bool]:

@@ -123,7 +123,7 @@ def _insert_results(
         {**common, "ordinal": ordinal, **{name: getattr(result, name) for name in _KEPT}}
         for ordinal, result in enumerate(results)
     )
-    return [_INSERT_RESULT.first(connection, row).id for row in rows]
+    return [_INSERT_RESULT.insert(connection, row) for row in rows]
 
 
 def _still(connection: Connection, recorded: str, study: Row[Any]) -> str:
@@ -156,7 +156,7 @@ def _insert_deliveries(
         "created_at": now,
     }
     rows = ({**common, "result_id": result_id, "destination": name} for result_id, name in wanted)
-    ids = tuple(_INSERT_DELIVERY.first(connection, row).id for row in rows)
+    ids = tuple(_INSERT_DELIVERY.insert(connection, row) for row in rows)
     cause = reason or "result was made"
     write_events(connection, [event(study.id, "delivery", i, "", state.value, cause, actor, now) for i in ids])
     if state is not DeliveryState.PENDING:

@@ -76,7 +76,7 @@ class SpoolFile:
             self._descriptor = os.open(self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(error.errno, "no file can be created in the store") from error
-        self._put(preface)
+        self._preface = preface
 
     @property
     def path(self) -> Path:
@@ -96,7 +96,10 @@ class SpoolFile:
             except StoreError:
                 self.discard()
                 raise
-        self._put(data)
+        if self._preface:
+            self._put_preface(data)
+        else:
+            self._put(data)
         if self.byte_count < _BEGINNING:
             self.beginning += data[: _BEGINNING - self.byte_count]
         self.byte_count += len(data)
@@ -115,6 +118,8 @@ class SpoolFile:
             StoreError: they could not be written; the spool file is removed.
         """
         try:
+            if self._preface:
+                self._put_preface(b"")
             if self._background_digest is not None:
                 self._background_digest.advance(self._length)
             os.fsync(self._descriptor)
@@ -130,6 +135,17 @@ class SpoolFile:
             self._close()
         with suppress(FileNotFoundError):
             os.unlink(self.name)  # noqa: PTH108 - see name
+
+    def _put_preface(self, data: bytes | memoryview) -> None:
+        """Write the preface with the first fragment: at each call of the system another thread may come first."""
+        preface, self._preface = self._preface, b""
+        try:
+            written = os.writev(self._descriptor, (preface, data))
+        except OSError as error:
+            self.discard()
+            raise StoreError(error.errno, "the data set cannot be written") from error
+        if written < len(preface) + len(data):
+            self._put(b"".join((preface, data))[written:])
 
     def _put(self, data: bytes | memoryview) -> None:
         try:

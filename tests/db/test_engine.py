@@ -71,7 +71,6 @@ def test_a_writer_looks_often_whether_the_write_lock_of_sqlite_is_free(
         monkeypatch.setattr(time, "sleep", pause)
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE a (b)")
-            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
     assert len(pauses) == 20
     assert max(pauses) <= 0.003
 

@@ -263,9 +263,10 @@ def test_a_naive_time_is_refused(database: Database) -> None:
 def test_a_new_study_is_known_as_it_would_be_read(database: Database) -> None:
     def insert(connection: Connection) -> tuple[object, object]:
         values = instances._study_values(received(patient_name="Müller^Jörg"), LATERAL, NOW, counted=True)
-        made = INSERT_STUDY.first(connection, values)
+        study_id = INSERT_STUDY.insert(connection, values)
+        assert not INSERT_STUDY.insert(connection, values)
         read = LOCK_STUDY.first(connection, {"study_instance_uid": values["study_instance_uid"]})
-        return vars(inserted_study(made.id, values)), read._asdict()
+        return vars(inserted_study(study_id, values)), read._asdict()
 
     made, read = database.write(insert)
     assert made == read
