@@ -21,6 +21,7 @@ os.environ.setdefault("TCP_NODELAY", "1")  # Debian's DCMTK and Orthanc wait 44 
 import psycopg  # noqa: E402, F401  (before TensorFlow, as in a worker: tests/db/test_tensorflow_beside.py)
 import pytest  # noqa: E402
 from hypothesis import settings as hypothesis_settings  # noqa: E402
+from hypothesis.internal.conjecture import providers as hypothesis_providers  # noqa: E402
 
 from tests.peers import shared_data_folder, skip_without_peers  # noqa: E402
 from tests.ports import free_port as port_that_is_free  # noqa: E402
@@ -28,6 +29,17 @@ from tests.ports import free_port as port_that_is_free  # noqa: E402
 hypothesis_settings.register_profile("same", derandomize=True, database=None, deadline=None, print_blob=True)
 hypothesis_settings.register_profile("random", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("same")
+
+
+@pytest.hookimpl(trylast=True)  # after the profile was chosen
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep constants of our modules out of examples that are to be the same.
+
+    Hypothesis takes them from what is loaded at that moment, which depends on the tests that ran before in the process.
+    """
+    if hypothesis_settings.get_current_profile_name() == "same" and hasattr(hypothesis_providers, "_local_constants"):
+        nothing = hypothesis_providers._local_constants
+        hypothesis_providers._get_local_constants = lambda: nothing
 
 
 MARKERS = ("campaign", "image", "nightly", "training")
