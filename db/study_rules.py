@@ -76,8 +76,8 @@ def came_after_the_report(study: Any, not_eligible: NotEligible | None) -> bool:
     """Whether a reader has not seen what came: an image of a study that is reported.
 
     A report that came as an object may overtake images of its own study, and one that was announced before the first
-    image has overtaken them all, so both cover what comes until the study is quiet. What is pulled of a study that was
-    pulled before is not to be read here either; what came by itself has put that study on the worklist already
+    image has overtaken them all, so both cover what comes until the study is complete. What is pulled of a study that
+    was pulled before is not to be read here either; what came by itself has put that study on the worklist already
     (:func:`db.backfill.came_by_itself`). Other objects, such as reports and presentation states, are no images to be
     read. ``study`` has the columns of ``studies``.
     """

@@ -1,4 +1,4 @@
-"""Transitions: checked against the tables of :mod:`db.records`, and each leaves an event."""
+"""Transitions: checked against the tables of :mod:`db.states`, and each leaves an event."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, Row, bindparam, literal_column, select, update
 
@@ -18,8 +18,6 @@ from db.prepared_statements import Prepared
 from db.states import DELIVERY_TRANSITIONS, INSTANCE_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS, StudyState
 
 _STUDY: Any = tables.Study.__table__
-
-State = TypeVar("State", bound=StrEnum)
 
 TRANSITIONS: Mapping[str, Mapping[Any, frozenset[Any]]] = {
     "study": STUDY_TRANSITIONS,
