@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -236,11 +235,12 @@ def test_no_study_is_completed_without_a_summary_because_the_store_is_away(
 ) -> None:
     database = FakeDatabase(quiet=(1,))
     node_scheduler = scheduler(database, RecordingTaskQueue(), tmp_path / "store", SUMMARY)
-    seconds = count(0, 20)  # no step rests longer than 30 s
-    node_scheduler.elapsed = lambda: float(next(seconds))
+    seconds = [0.0]
+    node_scheduler.elapsed = node_scheduler.pauses.elapsed = lambda: seconds[0]
     with store_away(tmp_path / "store"):
         for _ in range(5):
             node_scheduler.once()
+            seconds[0] += 60  # no step rests longer than 30 s
         assert list((tmp_path / "store").iterdir()) == []
     assert "complete" not in [note[0] for note in database.notes]
     assert "complete studies: the store is away" in caplog.text
