@@ -52,6 +52,8 @@ def read(image: Path) -> ModelInput:
         return read_model_input(_capture(image) if image.suffix.lower() in PICTURES else image)
     except UnreadablePixels as error:
         raise UnreadableImage(f"cannot be decoded: {error.sentence}") from error
+    except OSError as error:
+        raise UnreadableImage(f"cannot be decoded: {error}") from error
 
 
 def load(sample: Sample, size: int, equalise: Equalisation = "none") -> Pixels:
@@ -222,6 +224,8 @@ def _shape(image: Path) -> tuple[int, int, float]:
         return int(header.Rows), int(header.Columns), pixel_aspect_of(header)
     except UnreadablePixels as error:
         raise UnreadableImage(f"cannot be decoded: {error.sentence}") from error
+    except OSError as error:
+        raise UnreadableImage(f"cannot be decoded: {error}") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise UnreadableImage(f"says no size: {error}") from error
 
