@@ -46,7 +46,7 @@ def read_header(file: Path) -> Header:
             rows, columns = int(found.get("Rows") or 0), int(found.get("Columns") or 0)
     except UnreadablePixels as error:
         raise UnreadableImage(f"cannot be decoded: {error.sentence}") from error
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise UnreadableImage(f"cannot be decoded: {error}") from error
     if not words["SOPInstanceUID"] or not rows or not columns:
         raise UnreadableImage("cannot be decoded: it is a DICOM object without pixels or without a UID")
