@@ -31,6 +31,7 @@ from workers.composition import analysis_handler
 from workers.image_measures import measures_of
 from workers.pipeline_digest import active_pipeline, digest_of, name_of_analysis
 from workers.results.identity import Identity
+from workers.store_files import INSTANCES
 from workers.worker_id import WorkerId
 
 
@@ -48,7 +49,7 @@ class Node:
             workers=Workers(device="cpu", threads=1),
             destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1, kinds=("seg", "sr")),),
         )
-        self.settings.store.folder.mkdir()
+        (self.settings.store.folder / INSTANCES).mkdir(parents=True)
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
         self.database = Database(self.engine, NO_RULES)
