@@ -36,6 +36,7 @@ from workers.composition import analysis_handler
 from workers.enqueue import TaskQueue
 from workers.model_state_resolver import ResolvedModels, States
 from workers.siblings import OF_THIS_WORKER
+from workers.store_files import INSTANCES
 from workers.worker_id import WorkerId
 
 STAT_ROWS = 65
@@ -73,6 +74,7 @@ class Process:
     def __init__(self, folder: Path) -> None:
         pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1, kinds=("sr",))
         self.settings = Settings(store=Store(folder=folder), destinations=(pacs,))
+        (folder / INSTANCES).mkdir()
         engine = connect(self.settings.database_url)
         migrate(engine)
         self.database = Database(engine, NO_RULES)
