@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +84,14 @@ def one_run(rows: int, columns: int) -> dict[str, float]:
 
 def encoded(work: Analysis) -> int:
     """Encode SEG and SR, and write both to memory; the number of bytes."""
-    from workers.results import segmentation, structured_report  # what it costs to load them is measured, too
+    # What it costs to load them is measured, too.
+    from workers.results import file_bytes, segmentation, structured_report
 
     seg = segmentation.encode(work)
     assert seg is not None
     report = structured_report.encode(Analysis(**{**_fields(work), "siblings": {"seg": seg}}))
     assert report is not None
-    size = 0
-    for made in (seg, report):
-        buffer = BytesIO()
-        made.save_as(buffer, enforce_file_format=True)
-        size += buffer.tell()
-    return size
+    return sum(len(file_bytes.file_bytes(made)) for made in (seg, report))
 
 
 def _fields(work: Analysis) -> dict[str, Any]:
