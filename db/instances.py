@@ -96,16 +96,16 @@ def record_instance(
     if by_itself:
         study = lock_study(connection, study.id)
     series_id = _series_id(connection, study, received, is_new=is_new)
+    counted = is_new and _is_plain(known)  # by _study, and nothing is there that it could contradict
     seen = (
         _Classification(not_eligible)
-        if is_new and _is_plain(known)
+        if counted
         else _classify(connection, study, series_id, received, not_eligible, earlier, known, rules)
     )
     instance_id = _insert_instance(connection, (study.id, series_id), received, seen, now)
     hold_reason = seen.hold_reason or study.hold_reason
     job_id = _insert_job(connection, study, instance_id, received, pipeline, seen, now) if seen.has_job else None
     INSERT_EVENT.run(connection, *_events(study, is_new, instance_id, seen, job_id, hold_reason, now))
-    counted = is_new and _is_plain(known)
     returned = not counted and _change_study(connection, study, received, seen, now)
     urgent = is_new and _apply_earlier_messages(connection, study, job_id, rules, now)
     if seen.hold_reason:
